@@ -1,0 +1,74 @@
+//! The HTTP surfaces: the two customer contracts and the platform API, on one [`engine::Engine`].
+//!
+//! Promise: a surface translates and nothing more. It reads a request into the engine's words, asks
+//! the engine, and writes the answer in its own envelope; it never sees a store. Every route is
+//! registered together with its description, so `/openapi.json` cannot drift from what is served.
+//! Every answer, of whatever surface, carries its request id, which is also on every log line made
+//! while the request was served.
+//!
+//! Reading order: [`jogg_v2`] and [`konpro_v1`] (the customer contracts), [`platform`] (producers
+//! and operators), `body`, `key` and `request_id` (what they share).
+
+#![warn(missing_docs)]
+
+use std::sync::Arc;
+
+use axum::Router;
+use engine::Engine;
+use engine::entropy::{SharedEntropy, SystemEntropy};
+use utoipa_axum::router::OpenApiRouter;
+
+mod body;
+pub mod jogg_v2;
+mod key;
+pub mod konpro_v1;
+mod openapi;
+mod page;
+pub mod platform;
+mod problem;
+mod request_id;
+
+/// What the operator may set about the surfaces.
+#[derive(Clone)]
+pub struct ApiSettings {
+    /// Which HTTP status `jogg_v2` errors have.
+    pub jogg_v2_http_status: jogg_v2::HttpStatus,
+    /// Where request ids come from.
+    pub entropy: SharedEntropy,
+}
+
+impl Default for ApiSettings {
+    fn default() -> Self {
+        Self {
+            jogg_v2_http_status: jogg_v2::HttpStatus::Mapped,
+            entropy: Arc::new(SystemEntropy),
+        }
+    }
+}
+
+/// What every handler may use.
+#[derive(Clone)]
+pub(crate) struct ApiState {
+    pub(crate) engine: Engine,
+    pub(crate) settings: Arc<ApiSettings>,
+}
+
+/// Every route of every surface.
+pub fn router(engine: Engine, settings: ApiSettings) -> Router {
+    let state = ApiState { engine, settings: Arc::new(settings) };
+    let (routes, document) = routes().split_for_parts();
+    let assign = axum::middleware::from_fn_with_state(state.clone(), request_id::assign);
+    routes.merge(openapi::route(document)).layer(assign).with_state(state)
+}
+
+/// The OpenAPI document of every route in [`router`].
+pub fn openapi_document() -> utoipa::openapi::OpenApi {
+    routes().into_openapi()
+}
+
+fn routes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::with_openapi(openapi::preface())
+        .merge(jogg_v2::routes())
+        .merge(konpro_v1::routes())
+        .merge(platform::routes())
+}

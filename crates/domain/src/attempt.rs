@@ -1,0 +1,130 @@
+//! An attempt: one HTTP request for a delivery, and what came of it.
+//!
+//! Promise: a failed attempt is data. Nothing a receiver does is an `Err` anywhere.
+
+use std::time::Duration;
+
+use crate::time::Timestamp;
+
+/// What came of one attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The receiver answered with a status line.
+    Answered {
+        /// The status, 200–599 in practice; informational ones never end an exchange.
+        status: u16,
+        /// How long the receiver asked us to wait (`Retry-After`, RFC 9110 section 10.2.3).
+        retry_after: Option<Duration>,
+    },
+    /// There was no answer.
+    Failed(Failure),
+}
+
+/// Why there was no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Failure {
+    /// The name could not be resolved.
+    Dns,
+    /// Its address may not be called.
+    Blocked,
+    /// No connection came about.
+    Connect,
+    /// TLS could not be agreed on, or the certificate is not good for the name.
+    Tls,
+    /// The time limit passed.
+    Timeout,
+    /// The connection broke before the answer was there.
+    Reset,
+    /// What came back is not HTTP, or beyond the limits for a response head.
+    Protocol,
+}
+
+impl Failure {
+    /// Every failure.
+    pub const ALL: [Self; 7] = [
+        Self::Dns,
+        Self::Blocked,
+        Self::Connect,
+        Self::Tls,
+        Self::Timeout,
+        Self::Reset,
+        Self::Protocol,
+    ];
+
+    /// The word used in JSON, storage and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Dns => "dns",
+            Self::Blocked => "blocked",
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::Timeout => "timeout",
+            Self::Reset => "reset",
+            Self::Protocol => "protocol",
+        }
+    }
+
+    /// The failure of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|failure| failure.name() == name)
+    }
+}
+
+impl Outcome {
+    /// Whether the delivery is done: any 2xx, decided by the status line.
+    pub const fn is_success(self) -> bool {
+        matches!(self, Self::Answered { status: 200..=299, .. })
+    }
+
+    /// The word used in JSON and metrics: `success`, `status`, or the failure's name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Answered { .. } if self.is_success() => "success",
+            Self::Answered { .. } => "status",
+            Self::Failed(failure) => failure.name(),
+        }
+    }
+
+    /// The status, if there was an answer.
+    pub const fn status(self) -> Option<u16> {
+        match self {
+            Self::Answered { status, .. } => Some(status),
+            Self::Failed(_) => None,
+        }
+    }
+}
+
+/// Where the time of an attempt went. A reused connection has no DNS, connect and TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Phases {
+    /// Looking up the name.
+    pub dns: Duration,
+    /// Opening the connection.
+    pub connect: Duration,
+    /// Agreeing on TLS.
+    pub tls: Duration,
+    /// From the request's first byte to the answer's first byte.
+    pub first_byte: Duration,
+}
+
+/// One HTTP request for a delivery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// 1 for the first.
+    pub number: u32,
+    /// When it began.
+    pub at: Timestamp,
+    /// How long it took.
+    pub duration: Duration,
+    /// Where the time went.
+    pub phases: Phases,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// The request's line and headers as sent, one a line.
+    pub request_head: String,
+    /// The beginning of the answer's body, at most
+    /// [`crate::limits::RESPONSE_EXCERPT_BYTES_MAX`] bytes.
+    pub response_excerpt: Vec<u8>,
+    /// When the next attempt is due, if there is one.
+    pub next_at: Option<Timestamp>,
+}

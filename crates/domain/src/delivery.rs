@@ -1,0 +1,214 @@
+//! A delivery: one event owed to one endpoint, its states, and the one place that decides the next.
+//!
+//! Promise: a delivery changes state only as [`decide`] says, or because its endpoint or account
+//! went away. Every end has a reason.
+
+use crate::attempt::Outcome;
+use crate::event::EventType;
+use crate::id::{AccountId, DeliveryId, EndpointId, EventId};
+use crate::retry::{Chance, RetryPolicy, next_attempt_at};
+use crate::time::Timestamp;
+
+/// One event owed to one endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// Its id.
+    pub id: DeliveryId,
+    /// The event.
+    pub event: EventId,
+    /// The event's type.
+    pub event_type: EventType,
+    /// The endpoint.
+    pub endpoint: EndpointId,
+    /// Whose both are.
+    pub account: AccountId,
+    /// Where it stands.
+    pub state: DeliveryState,
+    /// How many attempts were recorded.
+    pub attempts: u32,
+    /// When the next attempt is due, while it is pending.
+    pub due_at: Option<Timestamp>,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When it ended, once it has.
+    pub ended_at: Option<Timestamp>,
+}
+
+/// Where a delivery stands. A lease is an aspect of `Pending`: who works on it is the store's
+/// business and nobody else's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeliveryState {
+    /// Owed.
+    Pending,
+    /// A receiver answered 2xx.
+    Delivered,
+    /// Attempts or age are used up.
+    Exhausted(EndReason),
+    /// Nobody wants it any more.
+    Cancelled(EndReason),
+}
+
+/// The states by name, for filters and counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StateName {
+    /// [`DeliveryState::Pending`].
+    Pending,
+    /// [`DeliveryState::Delivered`].
+    Delivered,
+    /// [`DeliveryState::Exhausted`].
+    Exhausted,
+    /// [`DeliveryState::Cancelled`].
+    Cancelled,
+}
+
+impl StateName {
+    /// Every state.
+    pub const ALL: [Self; 4] = [Self::Pending, Self::Delivered, Self::Exhausted, Self::Cancelled];
+
+    /// The word used in JSON and storage.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Delivered => "delivered",
+            Self::Exhausted => "exhausted",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The state of that name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == name)
+    }
+}
+
+impl DeliveryState {
+    /// Its name.
+    pub const fn name(self) -> StateName {
+        match self {
+            Self::Pending => StateName::Pending,
+            Self::Delivered => StateName::Delivered,
+            Self::Exhausted(_) => StateName::Exhausted,
+            Self::Cancelled(_) => StateName::Cancelled,
+        }
+    }
+
+    /// Why it ended, unless it is pending or delivered.
+    pub const fn reason(self) -> Option<EndReason> {
+        match self {
+            Self::Pending | Self::Delivered => None,
+            Self::Exhausted(reason) | Self::Cancelled(reason) => Some(reason),
+        }
+    }
+}
+
+/// Why a delivery ended without a 2xx.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndReason {
+    /// Every attempt of the schedule was made.
+    AttemptsUsedUp,
+    /// The next attempt would be later than the age limit.
+    TooOld,
+    /// The endpoint was deleted.
+    EndpointDeleted,
+}
+
+impl EndReason {
+    /// Every reason.
+    pub const ALL: [Self; 3] = [Self::AttemptsUsedUp, Self::TooOld, Self::EndpointDeleted];
+
+    /// The word used in JSON and storage.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::AttemptsUsedUp => "attempts_used_up",
+            Self::TooOld => "too_old",
+            Self::EndpointDeleted => "endpoint_deleted",
+        }
+    }
+
+    /// The reason of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.name() == name)
+    }
+}
+
+/// What an attempt does to its delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transition {
+    /// It is delivered.
+    Delivered,
+    /// It stays pending; the next attempt is due then.
+    RetryAt(Timestamp),
+    /// It is exhausted.
+    Exhausted(EndReason),
+}
+
+impl Transition {
+    /// When the next attempt is due, if there is one.
+    pub const fn next_at(self) -> Option<Timestamp> {
+        match self {
+            Self::RetryAt(due_at) => Some(due_at),
+            Self::Delivered | Self::Exhausted(_) => None,
+        }
+    }
+}
+
+/// What the outcome of attempt `number` does to a delivery created at `created_at`.
+///
+/// The only place where a delivery's next state is decided.
+pub fn decide(
+    policy: &RetryPolicy,
+    number: u32,
+    created_at: Timestamp,
+    outcome: Outcome,
+    now: Timestamp,
+    chance: Chance,
+) -> Transition {
+    if outcome.is_success() {
+        return Transition::Delivered;
+    }
+    match next_attempt_at(policy, number, created_at, outcome, now, chance) {
+        Ok(due_at) => Transition::RetryAt(due_at),
+        Err(reason) => Transition::Exhausted(reason),
+    }
+}
+
+/// Whether the receiver says that the endpoint is gone for good (RFC 9110 section 15.5.11), upon
+/// which the endpoint is disabled.
+pub const fn says_gone(outcome: Outcome) -> bool {
+    matches!(outcome, Outcome::Answered { status: 410, .. })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use super::*;
+    use crate::attempt::Failure;
+
+    #[test]
+    fn the_transition_table_is_the_documented_one() {
+        let policy = RetryPolicy::default();
+        let created_at = Timestamp::from_seconds(0);
+        let outcomes = [200, 204, 299, 300, 302, 400, 404, 410, 429, 500, 503]
+            .map(|status| Outcome::Answered { status, retry_after: None })
+            .into_iter()
+            .chain(Failure::ALL.map(Outcome::Failed));
+        let mut table = String::from("outcome | attempt 1 | attempt 12 | attempt 2 after 96 h\n");
+        for outcome in outcomes {
+            let label = outcome
+                .status()
+                .map_or_else(|| outcome.name().to_owned(), |status| status.to_string());
+            let cell = |number, hours| {
+                let now = created_at.plus(std::time::Duration::from_hours(hours));
+                match decide(&policy, number, created_at, outcome, now, Chance::from_bits(0)) {
+                    Transition::Delivered => "delivered".to_owned(),
+                    Transition::RetryAt(_) => "pending".to_owned(),
+                    Transition::Exhausted(reason) => format!("exhausted: {}", reason.name()),
+                }
+            };
+            writeln!(table, "{label} | {} | {} | {}", cell(1, 0), cell(12, 70), cell(2, 96))
+                .unwrap();
+        }
+        insta::assert_snapshot!(table);
+    }
+}

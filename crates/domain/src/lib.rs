@@ -1,0 +1,34 @@
+//! Nouns and rules: what Postrider knows, before any technology.
+//!
+//! Promise: nothing in here performs I/O, waits, reads a clock, draws randomness or serialises
+//! itself. Every rule is a function of its arguments, so every rule is tested in a table or as a
+//! property. Neighbours: `store` keeps these values, `engine` moves them, surfaces print them.
+//!
+//! Reading order: [`contract`] and [`account`] (who), [`event`] and [`endpoint`] (what and where
+//! to), [`matching`] (who wants what), [`rendering`] and [`signature`] (the bytes that leave),
+//! [`attempt`], [`retry`] and [`delivery`] (what happens next), [`limits`] (every bound).
+
+#![warn(missing_docs)]
+
+pub mod account;
+pub mod address;
+pub mod attempt;
+pub mod catalogue;
+pub mod contract;
+pub mod custom_headers;
+pub mod delivery;
+pub mod endpoint;
+pub mod event;
+pub mod id;
+pub mod limits;
+pub mod matching;
+pub mod page;
+pub mod rendering;
+pub mod retry;
+pub mod secret;
+pub mod signature;
+pub mod target_url;
+pub mod time;
+
+#[cfg(feature = "testing")]
+pub mod testing;

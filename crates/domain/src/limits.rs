@@ -1,0 +1,68 @@
+//! Every bound that more than one crate must know, each with its reason.
+
+use std::time::Duration;
+
+/// Largest `data` of an event, in bytes. Webhook payloads are advised to stay under 20 KB
+/// (Standard Webhooks); 256 KiB leaves room and keeps memory in flight bounded.
+pub const EVENT_DATA_BYTES_MAX: usize = 256 * 1024;
+
+/// Largest body of a publish request: the data, and room for the fields around it.
+pub const PUBLISH_BODY_BYTES_MAX: usize = EVENT_DATA_BYTES_MAX + 64 * 1024;
+
+/// Most events in one batch, so that one request is one bounded piece of work.
+pub const BATCH_EVENTS_MAX: usize = 1_000;
+
+/// Largest body of a batch request, in bytes.
+pub const BATCH_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Largest body of any other request, in bytes; management bodies are small.
+pub const REQUEST_BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// Deepest nesting of JSON we take, so that no reader downstream runs out of stack.
+pub const JSON_DEPTH_MAX: usize = 64;
+
+/// How long an `Idempotency-Key` is remembered.
+pub const IDEMPOTENCY_KEPT_FOR: Duration = Duration::from_hours(72);
+
+/// Longest `Idempotency-Key`, in characters.
+pub const IDEMPOTENCY_KEY_LENGTH_MAX: usize = 255;
+
+/// Most entity ids on one event; they are matched one by one.
+pub const ENTITY_IDS_MAX: usize = 100;
+
+/// Longest entity id, in bytes.
+pub const ENTITY_ID_BYTES_MAX: usize = 255;
+
+/// Longest event type name, in bytes; it travels in a header.
+pub const EVENT_TYPE_BYTES_MAX: usize = 128;
+
+/// Most event types one endpoint may list.
+pub const SUBSCRIPTION_TYPES_MAX: usize = 500;
+
+/// Longest username, in characters.
+pub const USERNAME_LENGTH_MAX: usize = 100;
+
+/// Longest description of an endpoint, in bytes.
+pub const DESCRIPTION_BYTES_MAX: usize = 1024;
+
+/// Page size of a list when the caller names none.
+pub const PAGE_SIZE_DEFAULT: usize = 50;
+
+/// Largest page a caller may ask for.
+pub const PAGE_SIZE_MAX: usize = 500;
+
+/// Most rows one list call reads while it looks for matches. A sparse filter over a long history
+/// answers a short page and a cursor rather than scanning without end.
+pub const PAGE_ROWS_SCANNED_MAX: usize = 10_000;
+
+/// How much of a receiver's answer is kept with an attempt, in bytes.
+pub const RESPONSE_EXCERPT_BYTES_MAX: usize = 8 * 1024;
+
+/// Attempts on their way at once, per node: the sockets and memory we are willing to spend.
+pub const IN_FLIGHT_PER_NODE_MAX: usize = 512;
+
+/// Attempts on their way at once to one endpoint, unless the endpoint sets fewer.
+pub const IN_FLIGHT_PER_ENDPOINT_MAX: usize = 32;
+
+/// Longest retry schedule an endpoint may set, in attempts.
+pub const RETRY_ATTEMPTS_MAX: usize = 30;

@@ -1,0 +1,145 @@
+//! The bytes of a delivery: body and headers, by contract.
+//!
+//! Promise: the body is rendered once, when the event is accepted, and holds the producer's
+//! `data` byte for byte; the headers are a pure function of endpoint, event, body and instant.
+//! Sources: JoggAI v2 "Example Request Headers" and payload samples; KonPro v1 webhook events;
+//! Standard Webhooks specification for the `webhook-*` headers.
+
+use std::ops::Range;
+
+use crate::contract::Contract;
+use crate::endpoint::Endpoint;
+use crate::event::EventType;
+use crate::id::EventId;
+use crate::signature::{hex_signature, standard_signature};
+use crate::time::Timestamp;
+
+/// `User-Agent` of `jogg_v2` deliveries (JoggAI v2, "Example Request Headers").
+pub const JOGG_V2_USER_AGENT: &str = "JoggAI-Webhook/2.0";
+
+/// `User-Agent` of `konpro_v1` deliveries.
+pub const KONPRO_V1_USER_AGENT: &str = "KonPro-Webhook/1.0";
+
+/// `User-Agent` of `standard` deliveries.
+pub const STANDARD_USER_AGENT: &str = concat!("Postrider/", env!("CARGO_PKG_VERSION"));
+
+/// A delivery body, and where in it the producer's `data` stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RenderedBody {
+    /// The whole body.
+    pub bytes: Vec<u8>,
+    /// The place of `data` in it.
+    pub data: Range<usize>,
+}
+
+/// Renders the body of every delivery of an event. `data` must be JSON; it is not looked at.
+pub fn render_body(
+    contract: Contract,
+    id: EventId,
+    event_type: &EventType,
+    timestamp: Timestamp,
+    data: &[u8],
+) -> RenderedBody {
+    // An event type has no character that JSON would escape.
+    let head = match contract {
+        Contract::JoggV2 => format!(
+            r#"{{"event_id":"{id}","event":"{event_type}","timestamp":{},"data":"#,
+            timestamp.as_seconds()
+        ),
+        Contract::KonproV1 => format!(r#"{{"event_type":"{event_type}","event_data":"#),
+        Contract::Standard => format!(
+            r#"{{"type":"{event_type}","timestamp":"{}","data":"#,
+            timestamp.to_rfc3339_seconds()
+        ),
+    };
+    let mut bytes = Vec::with_capacity(head.len() + data.len() + 1);
+    bytes.extend_from_slice(head.as_bytes());
+    bytes.extend_from_slice(data);
+    bytes.push(b'}');
+    RenderedBody { data: head.len()..head.len() + data.len(), bytes }
+}
+
+/// One header of a delivery.
+pub type Header = (std::borrow::Cow<'static, str>, String);
+
+/// Everything but `Host` and `Content-Length`, in the order sent.
+///
+/// `standard_headers` adds the three `webhook-*` headers; `standard` deliveries always have them.
+pub fn render_headers(
+    endpoint: &Endpoint,
+    event: EventId,
+    event_type: &EventType,
+    body: &[u8],
+    attempted_at: Timestamp,
+    standard_headers: bool,
+) -> Vec<Header> {
+    fn push(headers: &mut Vec<Header>, name: &'static str, value: String) {
+        headers.push((name.into(), value));
+    }
+    let mut headers: Vec<Header> = Vec::with_capacity(8 + endpoint.headers.len());
+    push(&mut headers, "content-type", "application/json".to_owned());
+    let user_agent = match endpoint.contract {
+        Contract::JoggV2 => {
+            push(&mut headers, "x-webhook-event", event_type.as_str().to_owned());
+            push(&mut headers, "x-webhook-signature", hex_signature(&endpoint.secret, body));
+            JOGG_V2_USER_AGENT
+        }
+        Contract::KonproV1 => {
+            push(&mut headers, "signature", hex_signature(&endpoint.secret, body));
+            KONPRO_V1_USER_AGENT
+        }
+        Contract::Standard => STANDARD_USER_AGENT,
+    };
+    push(&mut headers, "user-agent", user_agent.to_owned());
+    push(&mut headers, "accept-encoding", "identity".to_owned());
+    if standard_headers || endpoint.contract == Contract::Standard {
+        push(&mut headers, "webhook-id", event.to_string());
+        push(&mut headers, "webhook-timestamp", attempted_at.as_seconds().to_string());
+        let secrets = std::slice::from_ref(&endpoint.secret);
+        let signature = standard_signature(secrets, event, attempted_at, body);
+        push(&mut headers, "webhook-signature", signature);
+    }
+    for (name, value) in endpoint.headers.iter() {
+        headers.push((name.to_owned().into(), value.to_owned()));
+    }
+    headers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(contract: Contract, name: &str, data: &str) -> String {
+        let rendered = render_body(
+            contract,
+            EventId::from_u128(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef),
+            &EventType::parse(name).unwrap(),
+            Timestamp::from_seconds(1_732_806_631),
+            data.as_bytes(),
+        );
+        assert_eq!(&rendered.bytes[rendered.data.clone()], data.as_bytes());
+        String::from_utf8(rendered.bytes).unwrap()
+    }
+
+    #[test]
+    fn a_body_has_the_keys_of_its_contract_in_order_and_the_data_byte_for_byte() {
+        let data = "{ \"b\" : 1.0,\n \"a\":\"\\u00e4\" }";
+        assert_eq!(
+            body(Contract::JoggV2, "generated_video_success", data),
+            format!(
+                "{{\"event_id\":\"evt_0123456789abcdef0123456789abcdef\",\
+                 \"event\":\"generated_video_success\",\"timestamp\":1732806631,\"data\":{data}}}"
+            )
+        );
+        assert_eq!(
+            body(Contract::KonproV1, "avatar_video.success", data),
+            format!("{{\"event_type\":\"avatar_video.success\",\"event_data\":{data}}}")
+        );
+        assert_eq!(
+            body(Contract::Standard, "video.ready", data),
+            format!(
+                "{{\"type\":\"video.ready\",\"timestamp\":\"2024-11-28T15:10:31Z\",\"data\":{data}}}"
+            )
+        );
+    }
+}

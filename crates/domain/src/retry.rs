@@ -1,0 +1,138 @@
+//! When to try again.
+//!
+//! Promise: [`next_attempt_at`] is a pure function of policy, attempt number, outcome, instant and
+//! chance. It is never earlier than the receiver asked for, never beyond the age limit, and `None`
+//! exactly when the schedule or the age is used up.
+
+use std::time::Duration;
+
+use crate::attempt::Outcome;
+use crate::delivery::EndReason;
+use crate::endpoint::RetrySchedule;
+use crate::time::Timestamp;
+
+/// Longest wait a receiver may ask for with `Retry-After`.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_hours(24);
+
+/// Widest jitter, whole width: steps up to this spread over half to one and a half times
+/// themselves, as wide as full jitter but never near zero; longer steps move by 15 minutes at most.
+pub const JITTER_WIDTH_MAX: Duration = Duration::from_mins(30);
+
+/// By when a delivery must have ended, counted from the event's acceptance: the schedule with its
+/// widest jitter, and a day for waits that receivers ask for.
+pub const DELIVERY_AGE_MAX: Duration = Duration::from_hours(96);
+
+/// How failed deliveries are retried.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// The waits before each attempt.
+    pub schedule: RetrySchedule,
+}
+
+/// A number drawn uniformly from [0, 1), which decides the jitter.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Chance(f64);
+
+impl Chance {
+    /// The chance that these random bits stand for.
+    pub fn from_bits(bits: u64) -> Self {
+        Self((bits >> 11) as f64 / (1_u64 << 53) as f64)
+    }
+}
+
+/// When the attempt after attempt `number` is due, or why there is none.
+pub fn next_attempt_at(
+    policy: &RetryPolicy,
+    number: u32,
+    created_at: Timestamp,
+    outcome: Outcome,
+    now: Timestamp,
+    chance: Chance,
+) -> Result<Timestamp, EndReason> {
+    let Some(step) = policy.schedule.waits().get(number as usize).copied() else {
+        return Err(EndReason::AttemptsUsedUp);
+    };
+    let width = step.min(JITTER_WIDTH_MAX);
+    let wait = step - width / 2 + width.mul_f64(chance.0);
+    let wait = match outcome {
+        Outcome::Answered { status: 429 | 502 | 503 | 504, retry_after: Some(asked) } => {
+            wait.max(asked.min(RETRY_AFTER_MAX))
+        }
+        Outcome::Answered { .. } | Outcome::Failed(_) => wait,
+    };
+    let due_at = now.plus(wait);
+    if due_at > created_at.plus(DELIVERY_AGE_MAX) { Err(EndReason::TooOld) } else { Ok(due_at) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::attempt::Failure;
+
+    const FAILED: Outcome = Outcome::Failed(Failure::Timeout);
+
+    proptest! {
+        #[test]
+        fn a_retry_waits_its_step_give_or_take_half_of_at_most_30_minutes(
+            number in 1..12_u32, bits: u64,
+        ) {
+            let policy = RetryPolicy::default();
+            let now = Timestamp::from_seconds(1_000_000);
+            let due_at =
+                next_attempt_at(&policy, number, now, FAILED, now, Chance::from_bits(bits)).unwrap();
+            let step = policy.schedule.waits()[number as usize];
+            let half = step.min(Duration::from_mins(30)) / 2;
+            prop_assert!(due_at >= now.plus(step - half));
+            prop_assert!(due_at <= now.plus(step + half));
+        }
+
+        #[test]
+        fn retry_after_is_never_undercut_and_never_exceeds_a_day(
+            number in 1..12_u32, bits: u64, asked in 0..1_000_000_u64,
+        ) {
+            let policy = RetryPolicy::default();
+            let now = Timestamp::from_seconds(1_000_000);
+            let outcome = Outcome::Answered {
+                status: 503,
+                retry_after: Some(Duration::from_secs(asked)),
+            };
+            let chance = Chance::from_bits(bits);
+            let plain = next_attempt_at(&policy, number, now, FAILED, now, chance).unwrap();
+            let due_at = next_attempt_at(&policy, number, now, outcome, now, chance).unwrap();
+            prop_assert!(due_at >= plain);
+            prop_assert!(due_at >= now.plus(Duration::from_secs(asked).min(RETRY_AFTER_MAX)));
+            prop_assert!(due_at <= now.plus(RETRY_AFTER_MAX).max(plain));
+        }
+
+        #[test]
+        fn no_attempt_is_due_beyond_the_age_limit(
+            number in 1..20_u32, bits: u64, age_hours in 0..200_u64,
+        ) {
+            let created_at = Timestamp::from_seconds(1_000_000);
+            let now = created_at.plus(Duration::from_hours(age_hours));
+            let policy = RetryPolicy::default();
+            let next =
+                next_attempt_at(&policy, number, created_at, FAILED, now, Chance::from_bits(bits));
+            match next {
+                Ok(due_at) => prop_assert!(due_at <= created_at.plus(DELIVERY_AGE_MAX)),
+                Err(EndReason::AttemptsUsedUp) => prop_assert!(number >= 12),
+                Err(reason) => prop_assert_eq!(reason, EndReason::TooOld),
+            }
+        }
+    }
+
+    #[test]
+    fn only_429_502_503_and_504_may_ask_for_a_wait() {
+        let now = Timestamp::from_seconds(0);
+        let policy = RetryPolicy::default();
+        for status in [300, 400, 404, 408, 410, 500, 501, 505] {
+            let outcome =
+                Outcome::Answered { status, retry_after: Some(Duration::from_hours(10)) };
+            let due_at =
+                next_attempt_at(&policy, 1, now, outcome, now, Chance::from_bits(0)).unwrap();
+            assert!(due_at < now.plus(Duration::from_secs(10)), "{status}");
+        }
+    }
+}

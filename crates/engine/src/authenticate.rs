@@ -1,0 +1,110 @@
+//! Who a key belongs to.
+//!
+//! Promise: a revoked key opens nothing once its revocation has answered; a wrong key costs no
+//! storage read unless its checksum is right; comparison is in constant time.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use domain::id::{AccountId, KeyId};
+use domain::time::Timestamp;
+use store::catalogue::KeyRecord;
+
+use crate::Engine;
+use crate::error::EngineError;
+use crate::keys::{self, ApiKey, OPERATOR_KEY_PREFIX};
+use crate::rate::RateStatus;
+use crate::scope::Caller;
+use crate::settings::{JOGG_V2_POST_WINDOW, JOGG_V2_POSTS_MAX};
+
+/// Most keys whose last use waits to be written; uses beyond it go unnoted until then.
+const NOTED_MAX: usize = 10_000;
+
+/// When keys were last used, until it is written down.
+#[derive(Default)]
+pub(crate) struct KeyUses(Mutex<HashMap<KeyId, Timestamp>>);
+
+impl KeyUses {
+    fn note(&self, key: KeyId, now: Timestamp) {
+        let mut uses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if uses.len() < NOTED_MAX || uses.contains_key(&key) {
+            uses.insert(key, now);
+        }
+    }
+
+    /// Takes what is noted.
+    pub(crate) fn take(&self) -> Vec<(KeyId, Timestamp)> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+            .into_iter()
+            .collect()
+    }
+}
+
+impl Engine {
+    /// Who the key belongs to; `None` for a key that is wrong, revoked or of a deleted account.
+    pub async fn authenticate(&self, key: &str) -> Result<Option<Caller>, EngineError> {
+        if let Some(public_part) = keys::public_part(key)
+            && let Some(record) = self.registry().key(public_part).await?
+            && keys::same_hash(&record.hash, &keys::hash(self.pepper(), key))
+        {
+            self.key_uses().note(record.id, self.clock().now());
+            let Some(account) = record.account else {
+                return Ok(Some(Caller::Operator));
+            };
+            let roster = self.registry().roster(account).await?;
+            return Ok(roster.map(|roster| Caller::Account { key: record.id, roster }));
+        }
+        if let Some(expected) = self.bootstrap_hash()
+            && keys::same_hash(expected, &keys::hash(self.pepper(), key))
+        {
+            return Ok(Some(Caller::Operator));
+        }
+        Ok(None)
+    }
+
+    /// Counts a `POST` of a `jogg_v2` key.
+    pub fn count_jogg_v2_post(&self, key: KeyId) -> RateStatus {
+        let now = self.clock().now();
+        self.rates().count(key, JOGG_V2_POSTS_MAX, JOGG_V2_POST_WINDOW, None, now)
+    }
+
+    /// Counts a request of a `konpro_v1` key on the account's plan; `None` without a plan.
+    pub fn count_konpro_v1_request(&self, key: KeyId, plan: Option<&str>) -> Option<RateStatus> {
+        let limits = self.settings().plans.get(plan?)?;
+        let now = self.clock().now();
+        let minute = std::time::Duration::from_secs(60);
+        Some(self.rates().count(key, limits.per_minute, minute, Some(limits.per_day), now))
+    }
+
+    /// Makes a first operator key if there is neither one in storage nor one in the settings.
+    pub(crate) async fn make_first_operator_key(&self) -> Result<Option<ApiKey>, EngineError> {
+        if self.bootstrap_hash().is_some() {
+            return Ok(None);
+        }
+        let page = domain::page::PageRequest { before: None, limit: 1 };
+        if !self.store().list_keys(None, page).await?.items.is_empty() {
+            return Ok(None);
+        }
+        let (record, key) = self.make_key(OPERATOR_KEY_PREFIX, None);
+        self.store().create_key(record).await?;
+        Ok(Some(key))
+    }
+
+    pub(crate) fn make_key(
+        &self,
+        prefix: &str,
+        account: Option<AccountId>,
+    ) -> (KeyRecord, ApiKey) {
+        let key = ApiKey::make(prefix, self.dice());
+        let now = self.clock().now();
+        let record = KeyRecord {
+            id: KeyId::from_u128(self.dice().id(now)),
+            account,
+            public_part: key.public_part().to_owned(),
+            hash: keys::hash(self.pepper(), key.reveal()),
+            created_at: now,
+            last_used_at: None,
+        };
+        (record, key)
+    }
+}

@@ -1,0 +1,129 @@
+//! One attempt: look up → sign → send → decide → hand over to be recorded.
+//!
+//! Promise: first attempt, retry and replay run through here and nowhere else. What the receiver
+//! does is data; the endpoint as it stands now is what counts (URL, secret, status), not as it
+//! stood when the event was accepted.
+
+use domain::attempt::Attempt;
+use domain::delivery::{decide, says_gone};
+use domain::endpoint::{DisabledReason, Endpoint, EndpointChange, EndpointStatus};
+use domain::rendering::{Header, render_headers};
+use domain::retry::RetryPolicy;
+use store::queue::{AttemptRecord, Claimed};
+
+use crate::Engine;
+use crate::record::Work;
+use crate::registry::endpoint_of;
+use crate::sender::Request;
+
+impl Engine {
+    /// Makes one attempt of a delivery whose lease we hold.
+    pub(crate) async fn deliver(&self, claimed: &Claimed) {
+        let roster = match self.registry().roster(claimed.account).await {
+            Ok(roster) => roster,
+            Err(error) => {
+                tracing::warn!(%error, delivery = %claimed.lease.delivery, "could not read the endpoint");
+                return self.recorder().send(Work::give_back(claimed)).await;
+            }
+        };
+        let endpoint = roster.as_deref().and_then(|roster| endpoint_of(roster, claimed.endpoint));
+        let Some(endpoint) = endpoint else {
+            // Deleted: its deliveries are cancelled, and with them the lease.
+            return;
+        };
+        if endpoint.status != EndpointStatus::Enabled {
+            return self.recorder().send(Work::give_back(claimed)).await;
+        }
+        self.attempt(claimed, endpoint).await;
+    }
+
+    async fn attempt(&self, claimed: &Claimed, endpoint: &Endpoint) {
+        let payload = &claimed.payload;
+        let number = claimed.attempts + 1;
+        let at = self.clock().now();
+        let standard_headers =
+            !self.settings().without_standard_headers.contains(&endpoint.contract);
+        let headers = render_headers(
+            endpoint,
+            payload.event,
+            &payload.event_type,
+            &payload.body,
+            at,
+            standard_headers,
+        );
+        let request_head = request_head(endpoint, &headers);
+        let exchange = self
+            .sender()
+            .send(Request {
+                url: endpoint.url.clone(),
+                headers,
+                body: payload.body.clone(),
+                timeout: endpoint.contract.attempt_timeout(),
+            })
+            .await;
+        let schedule = endpoint.retry_schedule.as_ref().unwrap_or(&self.settings().retry_schedule);
+        let policy = RetryPolicy { schedule: schedule.clone() };
+        let now = self.clock().now();
+        let outcome = exchange.outcome;
+        let chance = self.dice().chance();
+        let transition = decide(&policy, number, claimed.created_at, outcome, now, chance);
+        self.metrics().attempt(outcome, exchange.duration, number, claimed.created_at, at);
+        if !outcome.is_success() {
+            tracing::debug!(
+                delivery = %claimed.lease.delivery,
+                endpoint = %endpoint.id,
+                attempt = number,
+                outcome = outcome.name(),
+                status = outcome.status(),
+                detail = exchange.detail,
+                "an attempt failed"
+            );
+        }
+        if says_gone(outcome) {
+            self.disable_gone(endpoint).await;
+        }
+        let attempt = Attempt {
+            number,
+            at,
+            duration: exchange.duration,
+            phases: exchange.phases,
+            outcome,
+            request_head,
+            response_excerpt: exchange.response_excerpt.to_vec(),
+            next_at: transition.next_at(),
+        };
+        let record = AttemptRecord { lease: claimed.lease, attempt, transition };
+        self.recorder().send(Work::record(claimed, record)).await;
+    }
+
+    /// Disables an endpoint that says it is gone. If storage cannot just now, the next attempt
+    /// will hear the same and try again.
+    async fn disable_gone(&self, endpoint: &Endpoint) {
+        let change = EndpointChange {
+            status: Some(EndpointStatus::Disabled(DisabledReason::Gone)),
+            ..EndpointChange::default()
+        };
+        let now = self.clock().now();
+        let changed =
+            self.store().change_endpoint(endpoint.account, endpoint.id, change, now).await;
+        self.registry().forget(endpoint.account);
+        match changed {
+            Ok(_) => tracing::info!(endpoint = %endpoint.id, "disabled: it answered 410 Gone"),
+            Err(error) => tracing::warn!(%error, endpoint = %endpoint.id, "could not disable"),
+        }
+    }
+}
+
+/// The request's line and headers as sent, one a line.
+fn request_head(endpoint: &Endpoint, headers: &[Header]) -> String {
+    use std::fmt::Write as _;
+
+    let mut head = String::with_capacity(640);
+    // Writing to a string cannot fail.
+    let _ = writeln!(head, "POST {} HTTP/1.1", endpoint.url.path_and_query());
+    let _ = writeln!(head, "host: {}", endpoint.url.authority());
+    for (name, value) in headers {
+        let _ = writeln!(head, "{name}: {value}");
+    }
+    head
+}

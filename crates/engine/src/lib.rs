@@ -1,0 +1,207 @@
+//! Verbs: publish, dispatch, deliver, record, replay, administer, inspect.
+//!
+//! [`Engine`] is the one handle that every surface holds; none sees a store. Promise: what is
+//! answered as published is durable and will be delivered, at least once, or ends with a reason
+//! anyone can read. Ports: [`sender`], [`clock`] and [`entropy`] belong to the engine and are
+//! implemented elsewhere; storage is the port of the `store` crate.
+//!
+//! The way of an event: [`publish`] → `dispatch` (order in `lanes`) → `deliver` → `record`.
+
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use store::SharedStore;
+use store::queue::SessionId;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+
+use crate::authenticate::KeyUses;
+use crate::clock::SharedClock;
+use crate::dispatch::Dispatch;
+use crate::entropy::{Dice, SharedEntropy};
+use crate::lanes::LaneLimits;
+use crate::metrics::Metrics;
+use crate::rate::RateLimits;
+use crate::record::Recorder;
+use crate::registry::Registry;
+use crate::sender::SharedSender;
+use crate::settings::Settings;
+
+pub mod administer;
+mod authenticate;
+pub mod clock;
+mod deliver;
+mod dispatch;
+pub mod entropy;
+pub mod error;
+pub mod inspect;
+pub mod keys;
+mod lanes;
+mod lifecycle;
+mod metrics;
+mod payload;
+pub mod publish;
+pub mod rate;
+mod record;
+mod registry;
+mod replay;
+pub mod scope;
+pub mod sender;
+pub mod settings;
+
+pub use error::{EngineError, ErrorCode, Violation};
+pub use store::catalogue::KeyRecord;
+pub use store::history::{Counts, DeliveryFilter, EventFilter, EventWithData};
+
+/// What an engine is made of.
+pub struct Parts {
+    /// Where everything is kept.
+    pub store: SharedStore,
+    /// Who sends requests.
+    pub sender: SharedSender,
+    /// Who tells the time.
+    pub clock: SharedClock,
+    /// Where chance comes from.
+    pub entropy: SharedEntropy,
+    /// What the operator has set.
+    pub settings: Settings,
+}
+
+/// A running engine; clones are the same engine.
+#[derive(Clone)]
+pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    store: SharedStore,
+    sender: SharedSender,
+    clock: SharedClock,
+    dice: Dice,
+    settings: Settings,
+    registry: Registry,
+    dispatch: Arc<Dispatch>,
+    recorder: Recorder,
+    rates: RateLimits,
+    key_uses: KeyUses,
+    metrics: Metrics,
+    pepper: [u8; 32],
+    bootstrap_hash: Option<[u8; 32]>,
+    session: AtomicU64,
+    stopping: AtomicBool,
+    cleanable: Notify,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+/// How much is going on, for metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// Attempts on their way.
+    pub in_flight: usize,
+    /// Deliveries in memory, those on their way included.
+    pub in_memory: usize,
+    /// Endpoints with something to do.
+    pub lanes: usize,
+}
+
+impl Engine {
+    fn assemble(parts: Parts, recorder: Recorder, pepper: [u8; 32], session: SessionId) -> Self {
+        let limits = LaneLimits {
+            in_flight_max: parts.settings.in_flight_max,
+            in_flight_per_endpoint_max: parts.settings.in_flight_per_endpoint_max,
+        };
+        let bootstrap_hash = parts
+            .settings
+            .bootstrap_operator_key
+            .as_deref()
+            .map(|key| keys::hash(&pepper, key));
+        let shared = Shared {
+            registry: Registry::new(Arc::clone(&parts.store)),
+            store: parts.store,
+            sender: parts.sender,
+            dispatch: Dispatch::new(limits, Arc::clone(&parts.clock)),
+            clock: parts.clock,
+            dice: Dice::new(parts.entropy),
+            settings: parts.settings,
+            recorder,
+            rates: RateLimits::default(),
+            key_uses: KeyUses::default(),
+            metrics: Metrics::new(),
+            pepper,
+            bootstrap_hash,
+            session: AtomicU64::new(session.0),
+            stopping: AtomicBool::new(false),
+            cleanable: Notify::new(),
+            tasks: Mutex::new(JoinSet::new()),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// How much is going on.
+    pub fn load(&self) -> Load {
+        let lanes = self.dispatch().lanes();
+        Load { in_flight: lanes.in_flight(), in_memory: lanes.jobs(), lanes: lanes.len() }
+    }
+
+    /// The clock the engine goes by.
+    pub fn clock(&self) -> &SharedClock {
+        &self.shared.clock
+    }
+
+    fn store(&self) -> &SharedStore {
+        &self.shared.store
+    }
+
+    fn sender(&self) -> &SharedSender {
+        &self.shared.sender
+    }
+
+    fn dice(&self) -> &Dice {
+        &self.shared.dice
+    }
+
+    fn settings(&self) -> &Settings {
+        &self.shared.settings
+    }
+
+    fn registry(&self) -> &Registry {
+        &self.shared.registry
+    }
+
+    fn dispatch(&self) -> &Arc<Dispatch> {
+        &self.shared.dispatch
+    }
+
+    fn recorder(&self) -> &Recorder {
+        &self.shared.recorder
+    }
+
+    fn rates(&self) -> &RateLimits {
+        &self.shared.rates
+    }
+
+    fn key_uses(&self) -> &KeyUses {
+        &self.shared.key_uses
+    }
+
+    fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
+    }
+
+    fn pepper(&self) -> &[u8; 32] {
+        &self.shared.pepper
+    }
+
+    fn bootstrap_hash(&self) -> Option<&[u8; 32]> {
+        self.shared.bootstrap_hash.as_ref()
+    }
+
+    /// Runs a task of the engine; it ends with the engine.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.shared.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        // Ended tasks are let go, so that the set does not grow.
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(task);
+    }
+}

@@ -1,0 +1,142 @@
+//! Writing down what came of attempts, many in one step.
+//!
+//! Attempts finish one by one; here they are gathered while the previous step is being made
+//! durable, so that the batch grows with the load. Promise: what is handed over is written down,
+//! however long storage is away; the bounded queue before it slows sending down meanwhile. If the
+//! process dies first, the lease dies with it and the attempt is made again.
+
+use std::time::Duration;
+
+use domain::delivery::Transition;
+use domain::id::{AccountId, EndpointId};
+use store::StoreError;
+use store::queue::{AttemptRecord, Claimed, Lease, Recorded};
+use tokio::sync::mpsc;
+
+use crate::Engine;
+
+/// Attempts waiting to be written down; beyond it sending slows down.
+const QUEUE_MAX: usize = 1_024;
+
+/// Attempts written down in one step.
+const BATCH_MAX: usize = 512;
+
+/// How long to wait before storage is asked again after it failed.
+const AGAIN_AFTER: Duration = Duration::from_millis(500);
+
+/// What to write down about a delivery.
+pub(crate) struct Work {
+    endpoint: EndpointId,
+    account: AccountId,
+    kind: WorkKind,
+}
+
+enum WorkKind {
+    Record(Box<AttemptRecord>),
+    GiveBack(Lease),
+}
+
+impl Work {
+    pub(crate) fn record(claimed: &Claimed, record: AttemptRecord) -> Self {
+        let kind = WorkKind::Record(Box::new(record));
+        Self { endpoint: claimed.endpoint, account: claimed.account, kind }
+    }
+
+    pub(crate) fn give_back(claimed: &Claimed) -> Self {
+        let kind = WorkKind::GiveBack(claimed.lease);
+        Self { endpoint: claimed.endpoint, account: claimed.account, kind }
+    }
+}
+
+/// The queue of what is to be written down.
+pub(crate) struct Recorder {
+    queue: mpsc::Sender<Work>,
+}
+
+impl Recorder {
+    pub(crate) fn new() -> (Self, mpsc::Receiver<Work>) {
+        let (queue, taken) = mpsc::channel(QUEUE_MAX);
+        (Self { queue }, taken)
+    }
+
+    /// Hands work over; waits while the queue is full. After the end of the engine it is dropped,
+    /// and the lease with it.
+    pub(crate) async fn send(&self, work: Work) {
+        let _ = self.queue.send(work).await;
+    }
+
+    /// Waits until everything handed over so far was written down, or storage is broken.
+    pub(crate) async fn flushed(&self) {
+        // All places are free only when nothing is queued and no batch is being written.
+        let _ = self.queue.reserve_many(QUEUE_MAX).await;
+    }
+}
+
+impl Engine {
+    /// Writes down what is handed over, for ever.
+    pub(crate) async fn run_recorder(self, mut queue: mpsc::Receiver<Work>) {
+        let mut batch = Vec::with_capacity(BATCH_MAX);
+        while queue.recv_many(&mut batch, BATCH_MAX).await > 0 {
+            while let Err(error) = self.write_down(&batch).await {
+                if matches!(error, StoreError::Broken(_) | StoreError::Closed) {
+                    tracing::error!(%error, attempts = batch.len(), "attempts stay unrecorded");
+                    break;
+                }
+                tracing::warn!(%error, "could not record attempts; will try again");
+                tokio::time::sleep(AGAIN_AFTER).await;
+            }
+            batch.clear();
+        }
+    }
+
+    async fn write_down(&self, batch: &[Work]) -> Result<(), StoreError> {
+        let now = self.clock().now();
+        let mut records: Vec<AttemptRecord> = Vec::with_capacity(batch.len());
+        let mut recorded: Vec<&Work> = Vec::with_capacity(batch.len());
+        let mut leases = Vec::new();
+        let mut given_back = Vec::new();
+        for work in batch {
+            match &work.kind {
+                WorkKind::Record(record) => {
+                    records.push(AttemptRecord::clone(record));
+                    recorded.push(work);
+                }
+                WorkKind::GiveBack(lease) => {
+                    leases.push(*lease);
+                    given_back.push(work);
+                }
+            }
+        }
+        if !leases.is_empty() {
+            self.store().give_back(leases).await?;
+            for work in given_back {
+                // Whether the endpoint was enabled again meanwhile, the claimer finds out.
+                self.dispatch().note_stored(work.endpoint, work.account, now);
+            }
+        }
+        if records.is_empty() {
+            return Ok(());
+        }
+        let transitions: Vec<Transition> = records.iter().map(|record| record.transition).collect();
+        let answers = self.store().record(records).await?;
+        for ((work, transition), answer) in recorded.into_iter().zip(transitions).zip(answers) {
+            match (answer, transition) {
+                (Recorded::Applied, Transition::RetryAt(due_at)) => {
+                    self.dispatch().note_stored(work.endpoint, work.account, due_at);
+                }
+                (Recorded::Applied, Transition::Delivered | Transition::Exhausted(_)) => {}
+                (Recorded::LeaseLost, _) => self.metrics().lease_lost(),
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives waiting deliveries back to storage, for whoever comes next.
+    pub(crate) async fn give_back_ready(&self) -> Result<(), StoreError> {
+        let ready = self.dispatch().lanes().take_ready();
+        for some in ready.chunks(BATCH_MAX) {
+            self.store().give_back(some.iter().map(|claimed| claimed.lease).collect()).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,121 @@
+//! Accounts, their endpoints and keys, kept at hand.
+//!
+//! Promise: once a change has answered, nobody reads the state before it from here. Every change
+//! ends in a `forget…`, and what was read from storage while a change happened is read again.
+//! Bounded: what is used least is dropped and read again. Neighbours: `publish` and `deliver` read
+//! it on every event; `administer` makes it forget.
+
+use std::future::Future;
+use std::hash::Hash;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use domain::endpoint::Endpoint;
+use domain::id::{AccountId, EndpointId};
+use quick_cache::sync::Cache;
+use store::catalogue::{KeyRecord, Roster};
+use store::{SharedStore, StoreError};
+
+/// Most accounts, and most keys, kept at hand: some 50 MiB when each has one endpoint.
+const KEPT_MAX: usize = 50_000;
+
+/// Accounts, their endpoints and keys, kept at hand.
+pub(crate) struct Registry {
+    store: SharedStore,
+    rosters: Cache<AccountId, Arc<Roster>>,
+    usernames: Cache<String, AccountId>,
+    keys: Cache<String, Arc<KeyRecord>>,
+    /// Counts changes; held for reading while something is put in, for writing while it is taken
+    /// out, so that what was read before a change is never put in after it.
+    changes: RwLock<u64>,
+}
+
+impl Registry {
+    pub(crate) fn new(store: SharedStore) -> Self {
+        Self {
+            store,
+            rosters: Cache::new(KEPT_MAX),
+            usernames: Cache::new(KEPT_MAX),
+            keys: Cache::new(KEPT_MAX),
+            changes: RwLock::new(0),
+        }
+    }
+
+    /// The account with its endpoints.
+    pub(crate) async fn roster(&self, id: AccountId) -> Result<Option<Arc<Roster>>, StoreError> {
+        let read = || async { Ok(self.store.read_roster(id).await?.map(Arc::new)) };
+        self.kept_or_read(&self.rosters, &id, read).await
+    }
+
+    /// The account with that username.
+    pub(crate) async fn account_named(
+        &self,
+        username: &str,
+    ) -> Result<Option<AccountId>, StoreError> {
+        let read = || self.store.find_account(username);
+        self.kept_or_read(&self.usernames, &username.to_owned(), read).await
+    }
+
+    /// The key with that public part.
+    pub(crate) async fn key(&self, public_part: &str) -> Result<Option<Arc<KeyRecord>>, StoreError> {
+        let read = || async { Ok(self.store.find_key(public_part).await?.map(Arc::new)) };
+        self.kept_or_read(&self.keys, &public_part.to_owned(), read).await
+    }
+
+    /// Forgets the account's roster, after a change to it or to one of its endpoints.
+    pub(crate) fn forget(&self, id: AccountId) {
+        self.change(|| drop(self.rosters.remove(&id)));
+    }
+
+    /// Forgets a deleted account. Its keys need not be forgotten: a key is good only together with
+    /// its roster.
+    pub(crate) fn forget_account(&self, id: AccountId, username: &str) {
+        self.change(|| {
+            self.usernames.remove(username);
+            self.rosters.remove(&id);
+        });
+    }
+
+    /// Forgets a deleted key.
+    pub(crate) fn forget_key(&self, public_part: &str) {
+        self.change(|| drop(self.keys.remove(public_part)));
+    }
+
+    fn change(&self, take_out: impl FnOnce()) {
+        let mut changes = self.changes.write().unwrap_or_else(PoisonError::into_inner);
+        *changes += 1;
+        take_out();
+    }
+
+    async fn kept_or_read<K, V, F>(
+        &self,
+        kept: &Cache<K, V>,
+        key: &K,
+        read: impl Fn() -> F,
+    ) -> Result<Option<V>, StoreError>
+    where
+        K: Hash + Eq + Clone,
+        V: Clone,
+        F: Future<Output = Result<Option<V>, StoreError>>,
+    {
+        loop {
+            if let Some(value) = kept.get(key) {
+                return Ok(Some(value));
+            }
+            let before = *self.changes.read().unwrap_or_else(PoisonError::into_inner);
+            let Some(value) = read().await? else {
+                return Ok(None);
+            };
+            let changes = self.changes.read().unwrap_or_else(PoisonError::into_inner);
+            if *changes == before {
+                kept.insert(key.clone(), value.clone());
+                return Ok(Some(value));
+            }
+        }
+    }
+}
+
+/// The roster's endpoint with that id. Rosters list endpoints by age, which is the order of ids.
+pub(crate) fn endpoint_of(roster: &Roster, id: EndpointId) -> Option<&Endpoint> {
+    let at = roster.endpoints.binary_search_by_key(&id, |endpoint| endpoint.id).ok()?;
+    Some(&roster.endpoints[at])
+}

@@ -1,0 +1,152 @@
+//! The guarded way from a URL to an open connection.
+//!
+//! Promise: no packet leaves for an address that is not allowed. The URL is judged again, every
+//! address of its name is judged, exactly a judged address is dialled, and the peer that answered
+//! is judged once more. There is one look-up per connection, so a name cannot change its answer
+//! between the judgement and the call. Nothing else in this crate opens connections.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use domain::address::AnswerRefusal;
+use domain::attempt::Failure;
+use domain::target_url::{Host, TargetUrl, UrlPolicy, is_local_name};
+use rustls::pki_types::ServerName;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_rustls::TlsConnector;
+
+use crate::dial::{Dial, Dialled, Stream};
+use crate::failed::{Failed, with_sources};
+use crate::limits::{ADDRESSES_TRIED_MAX, CONNECT_TIME_MAX, DNS_TIME_MAX, TLS_TIME_MAX};
+use crate::resolve::{DnsFailure, Resolve};
+use crate::stopwatch::{Phase, Stopwatch};
+use crate::tls::ALPN_HTTP2;
+use crate::wire::Wire;
+
+pub(crate) struct Connector {
+    pub(crate) policy: UrlPolicy,
+    pub(crate) resolver: Arc<dyn Resolve>,
+    pub(crate) dialer: Arc<dyn Dial>,
+    pub(crate) tls: TlsConnector,
+}
+
+/// An open connection, ready for HTTP.
+pub(crate) struct Connected {
+    pub(crate) wire: Wire,
+    pub(crate) http2: bool,
+}
+
+impl Connector {
+    pub(crate) async fn connect(
+        &self,
+        url: &TargetUrl,
+        stopwatch: &mut Stopwatch,
+    ) -> Result<Connected, Failed> {
+        self.policy.judge(url).map_err(|refusal| blocked(refusal.code(), refusal))?;
+        let addresses = self.addresses(url.host(), stopwatch).await?;
+        self.judge_answers(&addresses)?;
+        stopwatch.enter(Phase::Connect);
+        let stream = self.dial_first(&addresses, url.port()).await?;
+        if !url.is_https() {
+            return Ok(Connected { wire: Wire::new(stream), http2: false });
+        }
+        stopwatch.enter(Phase::Tls);
+        self.secure(stream, url.host()).await
+    }
+
+    async fn addresses(
+        &self,
+        host: &Host,
+        stopwatch: &mut Stopwatch,
+    ) -> Result<Vec<IpAddr>, Failed> {
+        match host {
+            Host::Ip(address) => Ok(vec![*address]),
+            Host::Name(name) if is_local_name(name) => {
+                Ok(self.policy.addresses.open_loopback().collect())
+            }
+            Host::Name(name) => {
+                stopwatch.enter(Phase::Dns);
+                let answer = timeout(DNS_TIME_MAX, self.resolver.resolve(name)).await;
+                answer
+                    .unwrap_or(Err(DnsFailure::Timeout))
+                    .map_err(|failure| Failed::new(Failure::Dns, format!("DNS_ERROR: {failure}")))
+            }
+        }
+    }
+
+    fn judge_answers(&self, addresses: &[IpAddr]) -> Result<(), Failed> {
+        let policy = &self.policy.addresses;
+        policy.judge_all(addresses).map_err(|refusal| match refusal {
+            AnswerRefusal::Empty => {
+                Failed::new(Failure::Dns, format!("{}: {refusal}", refusal.code()))
+            }
+            AnswerRefusal::Forbidden { .. } | AnswerRefusal::Mixed { .. } => {
+                blocked(refusal.code(), refusal)
+            }
+        })?;
+        let own = addresses.iter().copied();
+        match own.filter(|&own| !policy.opens(own)).find(|&own| self.dialer.is_own(own)) {
+            Some(own) => Err(blocked("OWN_ADDRESS", format_args!("{own} is this machine"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Tries the addresses one after the other. Each gets a fair share of the time that is left, so
+    /// that one that swallows packets does not use up the others' chance.
+    async fn dial_first(
+        &self,
+        addresses: &[IpAddr],
+        port: u16,
+    ) -> Result<Box<dyn Stream>, Failed> {
+        let until = Instant::now() + CONNECT_TIME_MAX;
+        let tried = &addresses[..addresses.len().min(ADDRESSES_TRIED_MAX)];
+        let mut failed = Failed::new(Failure::Connect, "no address was tried");
+        for (index, &address) in tried.iter().enumerate() {
+            let now = Instant::now();
+            let share = until.saturating_duration_since(now) / (tried.len() - index) as u32;
+            let address = SocketAddr::new(address, port);
+            failed = match timeout_at(now + share, self.dialer.dial(address)).await {
+                Ok(Ok(dialled)) => return self.judge_peer(dialled, address),
+                Ok(Err(error)) => Failed::new(Failure::Connect, format!("{address}: {error}")),
+                Err(_) => Failed::new(Failure::Connect, format!("{address}: no answer in time")),
+            };
+        }
+        Err(failed)
+    }
+
+    fn judge_peer(
+        &self,
+        dialled: Dialled,
+        expected: SocketAddr,
+    ) -> Result<Box<dyn Stream>, Failed> {
+        let Dialled { stream, peer } = dialled;
+        if (peer.ip(), peer.port()) != (expected.ip(), expected.port()) {
+            return Err(blocked("PEER_MISMATCH", format_args!("{peer} instead of {expected}")));
+        }
+        match self.policy.addresses.judge(peer.ip()) {
+            Ok(()) => Ok(stream),
+            Err(refusal) => Err(blocked("PEER_FORBIDDEN", refusal)),
+        }
+    }
+
+    async fn secure(&self, stream: Box<dyn Stream>, host: &Host) -> Result<Connected, Failed> {
+        let failed = |detail: String| Failed::new(Failure::Tls, detail);
+        let server = match host {
+            Host::Ip(address) => ServerName::from(*address),
+            Host::Name(name) => ServerName::try_from(name.clone())
+                .map_err(|error| failed(format!("not a TLS server name: {error}")))?,
+        };
+        match timeout(TLS_TIME_MAX, self.tls.connect(server, stream)).await {
+            Ok(Ok(stream)) => {
+                let http2 = stream.get_ref().1.alpn_protocol() == Some(ALPN_HTTP2);
+                Ok(Connected { wire: Wire::new(Box::new(stream)), http2 })
+            }
+            Ok(Err(error)) => Err(failed(with_sources(&error))),
+            Err(_) => Err(failed("the handshake did not end in time".to_owned())),
+        }
+    }
+}
+
+fn blocked(code: &str, why: impl std::fmt::Display) -> Failed {
+    Failed::new(Failure::Blocked, format!("{code}: {why}"))
+}

@@ -1,0 +1,198 @@
+//! Open connections that speak HTTP.
+//!
+//! An HTTP/1.1 connection has no task of its own: whoever uses it drives it, in one task with the
+//! request, which saves two switches between tasks per delivery. Dropping it closes it, so a
+//! request that is given up leaves nothing behind. An HTTP/2 connection is shared and has a task.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::time::Instant;
+
+use crate::failed::{Failed, fell_with_connection};
+use crate::limits::{
+    BODY_BYTES_MAX, CONNECTION_WINDOW_BYTES, HEAD_BYTES_MAX, LIFE_TIME_MAX,
+    STREAMS_PER_CONNECTION_MAX, STREAM_WINDOW_BYTES,
+};
+use crate::wire::{Trace, Wire};
+
+type Body = Full<Bytes>;
+type Driver = http1::Connection<TokioIo<Wire>, Body>;
+
+/// No answer on a connection.
+pub(crate) struct Broken {
+    pub(crate) failed: Failed,
+    /// Nothing of an answer was there, and it was the connection that fell: on a reused connection
+    /// this most likely means that it had been closed before the request reached the receiver.
+    pub(crate) unheard: bool,
+}
+
+/// An HTTP/1.1 connection: one request at a time.
+pub(crate) struct Http1 {
+    sender: http1::SendRequest<Body>,
+    /// Gone once the connection has ended.
+    driver: Option<Driver>,
+    trace: Arc<Trace>,
+    opened_at: Instant,
+}
+
+impl Http1 {
+    pub(crate) async fn open(wire: Wire) -> Result<Self, Failed> {
+        let trace = wire.trace();
+        let mut builder = http1::Builder::new();
+        // The limit of 100 fields is hyper's own; setting it would cost an allocation per answer.
+        builder
+            .title_case_headers(true)
+            .max_header_size(HEAD_BYTES_MAX)
+            .max_buf_size(BODY_BYTES_MAX);
+        let (sender, driver) = builder.handshake(TokioIo::new(wire)).await?;
+        Ok(Self { sender, driver: Some(driver), trace, opened_at: Instant::now() })
+    }
+
+    pub(crate) async fn answer(
+        &mut self,
+        request: Request<Body>,
+    ) -> Result<Response<Incoming>, Broken> {
+        self.trace.begin();
+        let response = self.sender.try_send_request(request);
+        self.drive(response).await.map_err(|error| Broken {
+            failed: error.into_error().into(),
+            unheard: !self.trace.answered(),
+        })
+    }
+
+    /// Runs a future that needs this connection to move.
+    pub(crate) async fn drive<F: Future>(&mut self, future: F) -> F::Output {
+        let mut future = pin!(future);
+        poll_fn(|context| {
+            self.advance(context);
+            future.as_mut().poll(context)
+        })
+        .await
+    }
+
+    /// Whether the connection can carry another request: neither closed nor old, and nothing came
+    /// in while it lay idle.
+    pub(crate) fn is_usable(&mut self) -> bool {
+        self.advance(&mut Context::from_waker(Waker::noop()));
+        self.driver.is_some()
+            && !self.trace.write_broken()
+            && self.opened_at.elapsed() < LIFE_TIME_MAX
+            && self.sender.is_ready()
+    }
+
+    fn advance(&mut self, context: &mut Context<'_>) {
+        if let Some(driver) = &mut self.driver
+            && let Poll::Ready(ended) = Pin::new(driver).poll(context)
+        {
+            if let Err(error) = ended {
+                tracing::debug!(%error, "a connection ended");
+            }
+            self.driver = None;
+        }
+    }
+}
+
+/// An HTTP/2 connection: many requests at a time.
+pub(crate) struct Http2 {
+    sender: http2::SendRequest<Body>,
+    streams: AtomicUsize,
+    /// Set when a request on it came to no end: it may be dead without having said so.
+    retired: AtomicBool,
+    /// Used since the last sweep.
+    used: AtomicBool,
+    opened_at: Instant,
+}
+
+impl Http2 {
+    pub(crate) async fn open(wire: Wire) -> Result<Arc<Self>, Failed> {
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_header_list_size(HEAD_BYTES_MAX as u32);
+        let (sender, driver) = builder.handshake(TokioIo::new(wire)).await?;
+        tokio::spawn(async move {
+            if let Err(error) = driver.await {
+                tracing::debug!(%error, "a connection ended");
+            }
+        });
+        Ok(Arc::new(Self {
+            sender,
+            streams: AtomicUsize::new(0),
+            retired: AtomicBool::new(false),
+            used: AtomicBool::new(true),
+            opened_at: Instant::now(),
+        }))
+    }
+
+    /// Begins a stream, unless the connection is old, dead or full.
+    pub(crate) fn lease(self: &Arc<Self>) -> Option<Stream> {
+        if !self.has_room() {
+            return None;
+        }
+        self.streams.fetch_add(1, Ordering::Relaxed);
+        self.used.store(true, Ordering::Relaxed);
+        Some(Stream { connection: Arc::clone(self), ended: false })
+    }
+
+    pub(crate) fn is_usable(&self) -> bool {
+        !self.retired.load(Ordering::Relaxed)
+            && self.opened_at.elapsed() < LIFE_TIME_MAX
+            && self.sender.is_ready()
+    }
+
+    /// Whether it can take another stream.
+    pub(crate) fn has_room(&self) -> bool {
+        self.is_usable() && self.streams.load(Ordering::Relaxed) < STREAMS_PER_CONNECTION_MAX
+    }
+
+    /// Whether it lay idle since this was asked last.
+    pub(crate) fn was_idle(&self) -> bool {
+        !self.used.swap(false, Ordering::Relaxed) && self.streams.load(Ordering::Relaxed) == 0
+    }
+}
+
+/// One request's place on an HTTP/2 connection. Dropped before [`Stream::end`], it retires the
+/// connection.
+pub(crate) struct Stream {
+    connection: Arc<Http2>,
+    ended: bool,
+}
+
+impl Stream {
+    pub(crate) async fn answer(
+        &mut self,
+        request: Request<Body>,
+    ) -> Result<Response<Incoming>, Broken> {
+        let mut sender = self.connection.sender.clone();
+        sender.send_request(request).await.map_err(|error| {
+            let unheard = fell_with_connection(&error);
+            self.ended = !unheard;
+            Broken { failed: error.into(), unheard }
+        })
+    }
+
+    /// The exchange came to an end; the connection is sound.
+    pub(crate) fn end(mut self) {
+        self.ended = true;
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.connection.streams.fetch_sub(1, Ordering::Relaxed);
+        if !self.ended {
+            self.connection.retired.store(true, Ordering::Relaxed);
+        }
+    }
+}

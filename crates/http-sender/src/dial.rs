@@ -1,0 +1,75 @@
+//! Opening a connection to exactly one socket address.
+//!
+//! Promise: nothing in here looks up a name. Neighbours: the connector calls with judged addresses
+//! only; tests and the simulation bring networks of their own.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::LazyLock;
+
+use async_trait::async_trait;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+/// A byte stream in both directions.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// An open connection and whom it reached.
+pub struct Dialled {
+    /// The connection.
+    pub stream: Box<dyn Stream>,
+    /// The other end, as the network says.
+    pub peer: SocketAddr,
+}
+
+/// Opens connections.
+#[async_trait]
+pub trait Dial: Send + Sync {
+    /// Connects to this address and no other.
+    async fn dial(&self, address: SocketAddr) -> io::Result<Dialled>;
+
+    /// Whether the address is one of this machine's own. They are as private as loopback, even
+    /// when they are public.
+    fn is_own(&self, address: IpAddr) -> bool;
+}
+
+/// TCP.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TcpDial;
+
+#[async_trait]
+impl Dial for TcpDial {
+    async fn dial(&self, address: SocketAddr) -> io::Result<Dialled> {
+        let stream = TcpStream::connect(address).await?;
+        // One request is one write; waiting to fill a packet would only delay it.
+        stream.set_nodelay(true)?;
+        let peer = stream.peer_addr()?;
+        Ok(Dialled { stream: Box::new(stream), peer })
+    }
+
+    fn is_own(&self, address: IpAddr) -> bool {
+        *BINDING_TELLS && can_bind(address)
+    }
+}
+
+/// Only an own address can be bound to, so binding tells without a list of interfaces that would
+/// grow stale.
+fn can_bind(address: IpAddr) -> bool {
+    UdpSocket::bind((address, 0)).is_ok()
+}
+
+/// False where the system lets anybody bind any address (Linux: `ip_nonlocal_bind`, used by
+/// fail-over pairs); there the question has no answer.
+static BINDING_TELLS: LazyLock<bool> = LazyLock::new(|| {
+    let documentation = Ipv4Addr::new(192, 0, 2, 1);
+    let tells = !can_bind(documentation.into());
+    if !tells {
+        tracing::warn!(
+            "this system binds foreign addresses (ip_nonlocal_bind): the machine's own public \
+             addresses cannot be told apart and are not refused"
+        );
+    }
+    tells
+});

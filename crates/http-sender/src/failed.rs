@@ -1,0 +1,88 @@
+//! Why there is no answer: our code for the outcome, and a sentence for the operator's log.
+
+use std::error::Error;
+
+use domain::attempt::Failure;
+use h2::Reason;
+
+/// An exchange without an answer.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    pub(crate) failure: Failure,
+    pub(crate) detail: String,
+}
+
+impl Failed {
+    pub(crate) fn new(failure: Failure, detail: impl Into<String>) -> Self {
+        Self { failure, detail: detail.into() }
+    }
+}
+
+impl From<hyper::Error> for Failed {
+    fn from(error: hyper::Error) -> Self {
+        Self { failure: classify(&error), detail: with_sources(&error) }
+    }
+}
+
+/// What an error of the HTTP machinery says about the receiver.
+fn classify(error: &hyper::Error) -> Failure {
+    // A receiver that wants a client certificate says so only after the handshake (TLS 1.3).
+    if find_source::<rustls::Error>(error) {
+        return Failure::Tls;
+    }
+    if error.is_parse() || error.is_user() {
+        return Failure::Protocol;
+    }
+    match source_of::<h2::Error>(error).and_then(h2::Error::reason) {
+        Some(
+            Reason::PROTOCOL_ERROR
+            | Reason::FRAME_SIZE_ERROR
+            | Reason::COMPRESSION_ERROR
+            | Reason::FLOW_CONTROL_ERROR
+            | Reason::HTTP_1_1_REQUIRED,
+        ) => Failure::Protocol,
+        _ => Failure::Reset,
+    }
+}
+
+/// Whether a request that failed so on an HTTP/2 connection was not processed, or fell with the
+/// whole connection rather than by the receiver's decision about this request.
+pub(crate) fn fell_with_connection(error: &hyper::Error) -> bool {
+    error.is_canceled()
+        || error.is_closed()
+        || source_of::<h2::Error>(error).is_some_and(|error| {
+            error.is_io() || error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM)
+        })
+}
+
+fn source_of<E: Error + 'static>(error: &hyper::Error) -> Option<&E> {
+    error.source()?.downcast_ref()
+}
+
+/// Looks for an error of one type behind an error; an I/O error keeps its cause aside.
+fn find_source<E: Error + 'static>(error: &dyn Error) -> bool {
+    let mut next = error.source();
+    while let Some(error) = next {
+        if error.is::<E>() {
+            return true;
+        }
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        next = match inner {
+            Some(inner) if inner.is::<E>() => return true,
+            Some(inner) => inner.source(),
+            None => error.source(),
+        };
+    }
+    false
+}
+
+pub(crate) fn with_sources(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        next = error.source();
+    }
+    text
+}

@@ -1,0 +1,64 @@
+//! What one exchange and the pool may use, each bound with its reason.
+//!
+//! The time limit of the whole attempt comes with the request; these limits lie within it.
+
+use std::time::Duration;
+
+/// Longest look-up of a name: two tries of a common resolver.
+pub const DNS_TIME_MAX: Duration = Duration::from_secs(3);
+
+/// Longest way to an open connection, over all addresses of a name: two retransmissions of a lost
+/// first packet (RFC 6298: after 1 s and 3 s).
+pub const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Longest TLS handshake.
+pub const TLS_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Longest wait for an answer's body once its head is there. The head decides; the body is only a
+/// courtesy to whoever reads the record.
+pub const BODY_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// Most of an answer's body we read so that the connection can be used again; beyond it, closing
+/// is cheaper.
+pub const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// Largest head of an answer, as the default of common servers and proxies.
+pub const HEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// Most fields in the head of an answer.
+pub const HEAD_FIELDS_MAX: usize = 100;
+
+/// Most addresses of one name that are tried; all of them are judged.
+pub const ADDRESSES_TRIED_MAX: usize = 8;
+
+/// Most idle HTTP/1.1 connections kept per scheme, host and port. Twice what one endpoint may have
+/// in flight, because several endpoints share a host.
+pub const IDLE_PER_ORIGIN_MAX: usize = 64;
+
+/// Most idle HTTP/1.1 connections in all: the most attempts a node has in flight, so that file
+/// descriptors stay bounded by twice that.
+pub const IDLE_MAX: usize = 512;
+
+/// How long a connection may lie idle. Shorter than the idle limits of common servers (60 to 75 s),
+/// so that a reused connection is seldom one the server is about to close.
+pub const IDLE_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// How long a connection lives at most, so that a change of a name's address is followed.
+pub const LIFE_TIME_MAX: Duration = Duration::from_mins(5);
+
+/// How often idle connections are looked through.
+pub const SWEEP_EVERY: Duration = Duration::from_secs(10);
+
+/// Most streams on one HTTP/2 connection before another is opened (RFC 9113, section 6.5.2,
+/// recommends that receivers permit at least 100).
+pub const STREAMS_PER_CONNECTION_MAX: usize = 100;
+
+/// HTTP/2 flow-control window per stream: no more of a body than we read anyway.
+pub const STREAM_WINDOW_BYTES: u32 = BODY_BYTES_MAX as u32;
+
+/// HTTP/2 flow-control window per connection.
+pub const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+
+/// Longest `Retry-After` passed on; keeps sums with it far from overflow. The engine has its own,
+/// stricter bound.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_hours(24 * 366);

@@ -1,0 +1,63 @@
+//! From what the engine wants sent to what HTTP sends.
+
+use bytes::Bytes;
+use domain::attempt::Failure;
+use domain::rendering::{Header, STANDARD_USER_AGENT};
+use domain::target_url::TargetUrl;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::uri::{Authority, PathAndQuery, Scheme, Uri};
+use http::{Method, Request};
+use http_body_util::Full;
+
+use crate::failed::Failed;
+
+/// What is sent, kept so that it can be sent again on a fresh connection.
+pub(crate) struct Message<'a> {
+    pub(crate) method: Method,
+    pub(crate) url: &'a TargetUrl,
+    pub(crate) headers: &'a [Header],
+    pub(crate) body: &'a Bytes,
+}
+
+/// The headers of a probe.
+pub(crate) fn probe_headers() -> [Header; 3] {
+    [
+        ("user-agent".into(), STANDARD_USER_AGENT.to_owned()),
+        ("accept".into(), "*/*".to_owned()),
+        ("accept-encoding".into(), "identity".to_owned()),
+    ]
+}
+
+impl Message<'_> {
+    /// The request for one connection. HTTP/1.1 names its host in a header and its target by path;
+    /// HTTP/2 by the parts of a whole URL.
+    pub(crate) fn build(&self, http2: bool) -> Result<Request<Full<Bytes>>, Failed> {
+        self.try_build(http2).map_err(|error| {
+            Failed::new(Failure::Protocol, format!("the request cannot be written: {error}"))
+        })
+    }
+
+    fn try_build(&self, http2: bool) -> Result<Request<Full<Bytes>>, http::Error> {
+        let mut headers = HeaderMap::with_capacity(self.headers.len() + 2);
+        let path = PathAndQuery::try_from(self.url.path_and_query())?;
+        let uri = if http2 {
+            let mut parts = http::uri::Parts::default();
+            parts.scheme =
+                Some(if self.url.is_https() { Scheme::HTTPS } else { Scheme::HTTP });
+            parts.authority = Some(Authority::try_from(self.url.authority())?);
+            parts.path_and_query = Some(path);
+            Uri::from_parts(parts)?
+        } else {
+            headers.insert(header::HOST, HeaderValue::from_str(self.url.authority())?);
+            Uri::from(path)
+        };
+        for (name, value) in self.headers {
+            headers.append(HeaderName::from_bytes(name.as_bytes())?, HeaderValue::from_str(value)?);
+        }
+        let mut request = Request::new(Full::new(self.body.clone()));
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = uri;
+        *request.headers_mut() = headers;
+        Ok(request)
+    }
+}

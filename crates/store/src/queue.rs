@@ -1,0 +1,274 @@
+//! Events accepted, deliveries owed, leases held, attempts recorded.
+//!
+//! A lease is a session and a fence. The session is a running engine's; while it is extended in
+//! time, nobody else gets its deliveries. The fence is the delivery's claim count; a record under
+//! an older fence changes nothing. Instants decide only when a silent session may be presumed dead.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use domain::attempt::Attempt;
+use domain::delivery::Transition;
+use domain::event::{Event, EventType, IdempotencyKey};
+use domain::id::{AccountId, DeliveryId, EndpointId, EventId};
+use domain::matching::NoDelivery;
+use domain::time::Timestamp;
+
+use crate::StoreError;
+
+/// A running engine, as the store knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub u64);
+
+/// The right to work on one delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Lease {
+    /// Who holds it.
+    pub session: SessionId,
+    /// What for.
+    pub delivery: DeliveryId,
+    /// The how-manieth claim of the delivery this is; 1 when it was born leased.
+    pub fence: u32,
+}
+
+/// An event to accept, with the deliveries it owes.
+#[derive(Clone, Debug)]
+pub struct NewEvent {
+    /// The event.
+    pub event: Event,
+    /// The rendered body of its deliveries.
+    pub body: Bytes,
+    /// Where the producer's `data` stands in it.
+    pub data: Range<usize>,
+    /// What it owes, due at `event.accepted_at`.
+    pub deliveries: Vec<NewDelivery>,
+    /// Endpoints that get no delivery although they subscribed to its type, and why.
+    pub not_made: Vec<(EndpointId, NoDelivery)>,
+    /// The version of the roster it was matched against.
+    pub roster_version: u64,
+    /// Accept at most once per key, if there is one.
+    pub idempotency: Option<Idempotency>,
+}
+
+/// A delivery to create.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewDelivery {
+    /// Its id.
+    pub id: DeliveryId,
+    /// The endpoint.
+    pub endpoint: EndpointId,
+    /// Whether it is born leased (with fence 1) to the session that creates it. If that session is
+    /// lost, the delivery is born claimable, and the lease of fence 1 is a lost one.
+    pub leased: bool,
+}
+
+/// What makes a publish repeatable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Idempotency {
+    /// The caller's key, unique in the account.
+    pub key: IdempotencyKey,
+    /// A hash of the request, to tell a repetition from another use of the key.
+    pub request_hash: [u8; 32],
+}
+
+/// What came of accepting one event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accepted {
+    /// The event and its deliveries are on stable storage.
+    New,
+    /// The key was used for the same request before; this is the first answer.
+    Repeated {
+        /// The first event.
+        event: EventId,
+        /// How many deliveries it owed.
+        deliveries: u32,
+    },
+    /// The key was used for another request.
+    KeyReused,
+    /// The roster has changed since; match again.
+    RosterChanged,
+    /// The account is gone.
+    NoAccount,
+}
+
+/// What came of creating a delivery of an existing event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Added {
+    /// It exists now, due at once. If it was not born leased, the lease has fence 0 and is nobody's.
+    Created(Claimed),
+    /// The event is gone, or its payload is no longer kept.
+    NoEvent,
+    /// The endpoint is gone.
+    NoEndpoint,
+}
+
+/// A lane to claim for: an endpoint, and how many deliveries there is room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaneRoom {
+    /// The endpoint.
+    pub endpoint: EndpointId,
+    /// Most deliveries to claim; over 0.
+    pub room: usize,
+}
+
+/// What a claim brought for one lane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaneClaim {
+    /// The endpoint.
+    pub endpoint: EndpointId,
+    /// The deliveries claimed, earliest due first; of those due at once, the oldest first.
+    pub claimed: Vec<Claimed>,
+    /// When the earliest of the endpoint's other claimable deliveries is due; may be past.
+    pub next_due_at: Option<Timestamp>,
+}
+
+/// A delivery claimed, with all that an attempt needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claimed {
+    /// The right to work on it.
+    pub lease: Lease,
+    /// Whose it is.
+    pub account: AccountId,
+    /// The endpoint.
+    pub endpoint: EndpointId,
+    /// Attempts recorded so far.
+    pub attempts: u32,
+    /// When the delivery was created.
+    pub created_at: Timestamp,
+    /// What to send.
+    pub payload: Arc<Payload>,
+}
+
+/// What every delivery of an event sends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Payload {
+    /// The event.
+    pub event: EventId,
+    /// Its type.
+    pub event_type: EventType,
+    /// The rendered body.
+    pub body: Bytes,
+}
+
+/// An attempt to record. A delivery that it ends, ended when the attempt did: `at` and `duration`.
+/// Durations are kept to the millisecond, or better.
+#[derive(Clone, Debug)]
+pub struct AttemptRecord {
+    /// The lease it was made under; given up by recording.
+    pub lease: Lease,
+    /// The attempt.
+    pub attempt: Attempt,
+    /// What it does to the delivery.
+    pub transition: Transition,
+}
+
+/// What came of recording an attempt, or of giving up a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recorded {
+    /// It is recorded; the delivery moved.
+    Applied,
+    /// The lease was lost (claimed by another, or the delivery ended); nothing changed.
+    LeaseLost,
+}
+
+/// An endpoint that has claimable deliveries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WaitingLane {
+    /// The endpoint.
+    pub endpoint: EndpointId,
+    /// Whose it is.
+    pub account: AccountId,
+    /// When its earliest claimable delivery is due; may be past.
+    pub due_at: Timestamp,
+}
+
+/// Whether a session still lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extended {
+    /// It does, until the instant asked for.
+    Extended,
+    /// It ran out and was released ([`Queue::release_expired`]), or it is of an earlier process;
+    /// begin a new one.
+    SessionLost,
+}
+
+/// Events, deliveries, leases, attempts.
+#[async_trait]
+pub trait Queue: Send + Sync {
+    /// Begins a session that lives until `until` unless extended.
+    async fn begin_session(&self, until: Timestamp) -> Result<SessionId, StoreError>;
+
+    /// Lets a session live until `until`. One that ran out and was not yet released lives on: nobody
+    /// else got its deliveries.
+    async fn extend_session(
+        &self,
+        session: SessionId,
+        until: Timestamp,
+    ) -> Result<Extended, StoreError>;
+
+    /// Ends the sessions that ran out before `now` (they are lost then) and makes their deliveries
+    /// claimable again, due as they were. A store that only one process can open ends the sessions of earlier processes when it
+    /// is opened. Answers how many deliveries came free.
+    async fn release_expired(&self, now: Timestamp) -> Result<usize, StoreError>;
+
+    /// Accepts events with their deliveries, each event on its own and entirely; answers in order.
+    ///
+    /// An answer of [`Accepted::New`] means: event, deliveries, `not_made` and key are on stable
+    /// storage. Keys are remembered for [`domain::limits::IDEMPOTENCY_KEPT_FOR`] from
+    /// `event.accepted_at`; one that is past its time when the next event is accepted counts as
+    /// never used. A repeated or reused key is answered before the roster is looked at, and any
+    /// other answer than `New` leaves nothing behind.
+    async fn accept(
+        &self,
+        session: SessionId,
+        events: Vec<NewEvent>,
+    ) -> Result<Vec<Accepted>, StoreError>;
+
+    /// Creates one more delivery of an existing event of the account (a replay), due at `now`;
+    /// if leased, the claim carries all that an attempt needs. Whether the endpoint is subscribed
+    /// or enabled does not matter; that it exists does.
+    async fn add_delivery(
+        &self,
+        session: SessionId,
+        account: AccountId,
+        event: EventId,
+        delivery: NewDelivery,
+        now: Timestamp,
+    ) -> Result<Added, StoreError>;
+
+    /// Leases what is due in the given lanes: pending, not leased, `due_at <= now`, earliest first,
+    /// at most `room` each. Answers one [`LaneClaim`] per lane, in order. A lost session is leased
+    /// nothing. Whether an endpoint is enabled is its caller's business.
+    async fn claim_due(
+        &self,
+        session: SessionId,
+        now: Timestamp,
+        lanes: Vec<LaneRoom>,
+    ) -> Result<Vec<LaneClaim>, StoreError>;
+
+    /// Gives leases back without an attempt: the deliveries are claimable again, due as they were.
+    async fn give_back(&self, leases: Vec<Lease>) -> Result<Vec<Recorded>, StoreError>;
+
+    /// Records attempts and moves their deliveries, each only while its lease is current
+    /// (otherwise [`Recorded::LeaseLost`]); the lease ends with it. Answers in order.
+    async fn record(&self, attempts: Vec<AttemptRecord>) -> Result<Vec<Recorded>, StoreError>;
+
+    /// Endpoints that have claimable deliveries (due or not yet, of disabled endpoints too), in
+    /// order of their ids, beginning after `after`; at most `limit`. Costs in proportion to the
+    /// endpoints it answers, not to their deliveries.
+    async fn waiting_lanes(
+        &self,
+        after: Option<EndpointId>,
+        limit: usize,
+    ) -> Result<Vec<WaitingLane>, StoreError>;
+
+    /// One small step of what may be done later: settling deleted accounts and endpoints,
+    /// forgetting idempotency keys that are past their time. Touches at most `rows_max` rows, so
+    /// that nothing else waits long. Answers whether there is more.
+    async fn clean(&self, now: Timestamp, rows_max: usize) -> Result<bool, StoreError>;
+
+    /// Answers once everything asked before is on stable storage, and takes no more writes.
+    async fn close(&self) -> Result<(), StoreError>;
+}
