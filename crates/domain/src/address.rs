@@ -190,12 +190,9 @@ impl AddressPolicy {
     /// The addresses that the name `localhost` stands for here: the loopback addresses the operator
     /// opened, none by default.
     pub fn open_loopback(&self) -> impl Iterator<Item = IpAddr> + '_ {
-        [
-            IpAddr::V4(Ipv4Addr::LOCALHOST),
-            IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ]
-        .into_iter()
-        .filter(|&address| self.opens(address))
+        [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)]
+            .into_iter()
+            .filter(|&address| self.opens(address))
     }
 
     fn judge_v4(&self, address: Ipv4Addr) -> Result<(), AddressRefusal> {
@@ -205,10 +202,7 @@ impl AddressPolicy {
         if covers(&self.allowed, address.into()) {
             return Ok(());
         }
-        match FORBIDDEN_V4
-            .iter()
-            .find(|(network, _)| network.contains(&address))
-        {
+        match FORBIDDEN_V4.iter().find(|(network, _)| network.contains(&address)) {
             Some(&(_, refusal)) => Err(refusal),
             None => Ok(()),
         }
@@ -220,9 +214,7 @@ impl AddressPolicy {
             return self.judge_v4(Ipv4Addr::new(a, b, c, d));
         }
         if !address.is_unspecified() && !address.is_loopback() {
-            let carrier = CARRIERS_V6
-                .iter()
-                .find(|(network, _)| network.contains(&address));
+            let carrier = CARRIERS_V6.iter().find(|(network, _)| network.contains(&address));
             if let Some(&(_, refusal)) = carrier {
                 return Err(refusal);
             }
@@ -233,10 +225,7 @@ impl AddressPolicy {
         if covers(&self.allowed, address.into()) {
             return Ok(());
         }
-        match FORBIDDEN_V6
-            .iter()
-            .find(|(network, _)| network.contains(&address))
-        {
+        match FORBIDDEN_V6.iter().find(|(network, _)| network.contains(&address)) {
             Some(&(_, refusal)) => Err(refusal),
             None if GLOBAL_UNICAST_V6.contains(&address) => Ok(()),
             None => Err(AddressRefusal::Reserved),
@@ -244,11 +233,7 @@ impl AddressPolicy {
     }
 
     fn judge_metadata(&self, address: IpAddr) -> Result<(), AddressRefusal> {
-        if covers(&self.allowed_metadata, address) {
-            Ok(())
-        } else {
-            Err(AddressRefusal::Metadata)
-        }
+        if covers(&self.allowed_metadata, address) { Ok(()) } else { Err(AddressRefusal::Metadata) }
     }
 }
 
@@ -309,78 +294,27 @@ const NAT64: Ipv6Net = v6([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96);
 /// IPv6 spellings of IPv4 addresses. No operator setting opens these: the IPv4 address inside would
 /// pass the IPv4 rules by.
 const CARRIERS_V6: [(Ipv6Net, AddressRefusal); 7] = [
-    (
-        v6([0, 0, 0, 0, 0, 0xffff, 0, 0], 96),
-        AddressRefusal::Ipv4Mapped,
-    ),
-    (
-        v6([0, 0, 0, 0, 0, 0, 0, 0], 96),
-        AddressRefusal::Ipv4Embedded,
-    ), // IPv4-compatible
-    (
-        v6([0, 0, 0, 0, 0xffff, 0, 0, 0], 96),
-        AddressRefusal::Ipv4Embedded,
-    ), // SIIT
+    (v6([0, 0, 0, 0, 0, 0xffff, 0, 0], 96), AddressRefusal::Ipv4Mapped),
+    (v6([0, 0, 0, 0, 0, 0, 0, 0], 96), AddressRefusal::Ipv4Embedded), // IPv4-compatible
+    (v6([0, 0, 0, 0, 0xffff, 0, 0, 0], 96), AddressRefusal::Ipv4Embedded), // SIIT
     (NAT64, AddressRefusal::Nat64),
-    (
-        v6([0x64, 0xff9b, 1, 0, 0, 0, 0, 0], 48),
-        AddressRefusal::Nat64,
-    ), // RFC 8215
-    (
-        v6([0x2001, 0, 0, 0, 0, 0, 0, 0], 32),
-        AddressRefusal::Ipv4Embedded,
-    ), // Teredo
-    (
-        v6([0x2002, 0, 0, 0, 0, 0, 0, 0], 16),
-        AddressRefusal::Ipv4Embedded,
-    ), // 6to4
+    (v6([0x64, 0xff9b, 1, 0, 0, 0, 0, 0], 48), AddressRefusal::Nat64), // RFC 8215
+    (v6([0x2001, 0, 0, 0, 0, 0, 0, 0], 32), AddressRefusal::Ipv4Embedded), // Teredo
+    (v6([0x2002, 0, 0, 0, 0, 0, 0, 0], 16), AddressRefusal::Ipv4Embedded), // 6to4
 ];
 
 /// What is forbidden inside `2000::/3`, and the parts of the rest that have a name of their own.
 const FORBIDDEN_V6: [(Ipv6Net, AddressRefusal); 12] = [
-    (
-        v6([0x2001, 0, 0, 0, 0, 0, 0, 0], 23),
-        AddressRefusal::ProtocolAssignment,
-    ),
-    (
-        v6([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0], 32),
-        AddressRefusal::Documentation,
-    ),
-    (
-        v6([0x2620, 0x4f, 0x8000, 0, 0, 0, 0, 0], 48),
-        AddressRefusal::Infrastructure,
-    ), // AS112
-    (
-        v6([0x3fff, 0, 0, 0, 0, 0, 0, 0], 20),
-        AddressRefusal::Documentation,
-    ),
-    (
-        v6([0, 0, 0, 0, 0, 0, 0, 0], 128),
-        AddressRefusal::Unspecified,
-    ),
+    (v6([0x2001, 0, 0, 0, 0, 0, 0, 0], 23), AddressRefusal::ProtocolAssignment),
+    (v6([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0], 32), AddressRefusal::Documentation),
+    (v6([0x2620, 0x4f, 0x8000, 0, 0, 0, 0, 0], 48), AddressRefusal::Infrastructure), // AS112
+    (v6([0x3fff, 0, 0, 0, 0, 0, 0, 0], 20), AddressRefusal::Documentation),
+    (v6([0, 0, 0, 0, 0, 0, 0, 0], 128), AddressRefusal::Unspecified),
     (v6([0, 0, 0, 0, 0, 0, 0, 1], 128), AddressRefusal::Loopback),
-    (
-        v6([0x100, 0, 0, 0, 0, 0, 0, 0], 64),
-        AddressRefusal::Discard,
-    ),
-    (
-        v6([0x100, 0, 0, 1, 0, 0, 0, 0], 64),
-        AddressRefusal::Discard,
-    ),
-    (
-        v6([0x5f00, 0, 0, 0, 0, 0, 0, 0], 16),
-        AddressRefusal::SegmentRouting,
-    ),
-    (
-        v6([0xfc00, 0, 0, 0, 0, 0, 0, 0], 7),
-        AddressRefusal::UniqueLocal,
-    ),
-    (
-        v6([0xfec0, 0, 0, 0, 0, 0, 0, 0], 10),
-        AddressRefusal::SiteLocal,
-    ),
-    (
-        v6([0xff00, 0, 0, 0, 0, 0, 0, 0], 8),
-        AddressRefusal::Multicast,
-    ),
+    (v6([0x100, 0, 0, 0, 0, 0, 0, 0], 64), AddressRefusal::Discard),
+    (v6([0x100, 0, 0, 1, 0, 0, 0, 0], 64), AddressRefusal::Discard),
+    (v6([0x5f00, 0, 0, 0, 0, 0, 0, 0], 16), AddressRefusal::SegmentRouting),
+    (v6([0xfc00, 0, 0, 0, 0, 0, 0, 0], 7), AddressRefusal::UniqueLocal),
+    (v6([0xfec0, 0, 0, 0, 0, 0, 0, 0], 10), AddressRefusal::SiteLocal),
+    (v6([0xff00, 0, 0, 0, 0, 0, 0, 0], 8), AddressRefusal::Multicast),
 ];

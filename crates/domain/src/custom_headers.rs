@@ -128,17 +128,11 @@ impl CustomHeaders {
         for (index, (name, value)) in headers.iter().enumerate() {
             check_name(name)?;
             check_value(name, value)?;
-            if headers[..index]
-                .iter()
-                .any(|(earlier, _)| earlier.eq_ignore_ascii_case(name))
-            {
+            if headers[..index].iter().any(|(earlier, _)| earlier.eq_ignore_ascii_case(name)) {
                 return Err(CustomHeaderRefusal::NameRepeated { name: name.clone() });
             }
         }
-        let bytes: usize = headers
-            .iter()
-            .map(|(name, value)| name.len() + value.len())
-            .sum();
+        let bytes: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
         if bytes > CUSTOM_HEADERS_BYTES_MAX {
             return Err(CustomHeaderRefusal::TooLarge);
         }
@@ -147,9 +141,7 @@ impl CustomHeaders {
 
     /// Name and value, in the customer's order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
-        self.0
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// How many there are.
@@ -173,27 +165,19 @@ fn check_name(name: &str) -> Result<(), CustomHeaderRefusal> {
     }
     let lower = name.to_ascii_lowercase();
     if FORBIDDEN_NAMES.contains(&lower.as_str())
-        || FORBIDDEN_PREFIXES
-            .iter()
-            .any(|prefix| lower.starts_with(prefix))
+        || FORBIDDEN_PREFIXES.iter().any(|prefix| lower.starts_with(prefix))
     {
-        return Err(CustomHeaderRefusal::NameForbidden {
-            name: name.to_owned(),
-        });
+        return Err(CustomHeaderRefusal::NameForbidden { name: name.to_owned() });
     }
     Ok(())
 }
 
 fn check_value(name: &str, value: &str) -> Result<(), CustomHeaderRefusal> {
     if value.len() > CUSTOM_HEADER_VALUE_BYTES_MAX {
-        return Err(CustomHeaderRefusal::ValueTooLong {
-            name: name.to_owned(),
-        });
+        return Err(CustomHeaderRefusal::ValueTooLong { name: name.to_owned() });
     }
     if !value.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
-        return Err(CustomHeaderRefusal::ValueSyntax {
-            name: name.to_owned(),
-        });
+        return Err(CustomHeaderRefusal::ValueSyntax { name: name.to_owned() });
     }
     Ok(())
 }
@@ -213,16 +197,9 @@ mod tests {
 
     #[test]
     fn ordinary_headers_are_kept_in_order() {
-        let given = [
-            ("X-Tenant", "blue"),
-            ("Authorization", "Bearer a b"),
-            ("Empty", ""),
-        ];
+        let given = [("X-Tenant", "blue"), ("Authorization", "Bearer a b"), ("Empty", "")];
         let headers = CustomHeaders::new(
-            given
-                .iter()
-                .map(|&(name, value)| (name.into(), value.into()))
-                .collect(),
+            given.iter().map(|&(name, value)| (name.into(), value.into())).collect(),
         )
         .unwrap();
         assert_eq!(headers.iter().collect::<Vec<_>>(), given);
@@ -268,16 +245,9 @@ mod tests {
             "Sec-Fetch-Site",
             "Sec-WebSocket-Key",
         ] {
-            for name in [
-                name.to_owned(),
-                name.to_ascii_lowercase(),
-                name.to_ascii_uppercase(),
-            ] {
+            for name in [name.to_owned(), name.to_ascii_lowercase(), name.to_ascii_uppercase()] {
                 let refusal = one(&name, "x").unwrap_err();
-                assert_eq!(
-                    refusal,
-                    CustomHeaderRefusal::NameForbidden { name: name.clone() }
-                );
+                assert_eq!(refusal, CustomHeaderRefusal::NameForbidden { name: name.clone() });
                 assert_eq!(refusal.name(), Some(name.as_str()));
             }
         }
@@ -285,18 +255,7 @@ mod tests {
 
     #[test]
     fn names_that_are_no_tokens_are_refused() {
-        for name in [
-            "",
-            " ",
-            "a b",
-            ":authority",
-            "a:b",
-            "a\r\nb",
-            "é",
-            "a\0",
-            "(a)",
-            "a,b",
-        ] {
+        for name in ["", " ", "a b", ":authority", "a:b", "a\r\nb", "é", "a\0", "(a)", "a,b"] {
             assert!(
                 matches!(one(name, "x"), Err(CustomHeaderRefusal::NameSyntax { .. })),
                 "{name:?}"
@@ -310,26 +269,18 @@ mod tests {
     fn values_hold_visible_ascii_and_spaces_only() {
         for value in ["a\r\nB: c", "a\nb", "\t", "\0", "é", "\u{7f}", "\u{2028}"] {
             let refusal = one("X-A", value).unwrap_err();
-            assert_eq!(
-                refusal,
-                CustomHeaderRefusal::ValueSyntax { name: "X-A".into() }
-            );
+            assert_eq!(refusal, CustomHeaderRefusal::ValueSyntax { name: "X-A".into() });
         }
         assert!(one("X-A", &"v".repeat(1_024)).is_ok());
         let refusal = one("X-A", &"v".repeat(1_025)).unwrap_err();
-        assert_eq!(
-            refusal,
-            CustomHeaderRefusal::ValueTooLong { name: "X-A".into() }
-        );
+        assert_eq!(refusal, CustomHeaderRefusal::ValueTooLong { name: "X-A".into() });
     }
 
     #[test]
     fn the_whole_set_is_bounded() {
         let set = |count: usize, bytes: usize| {
             CustomHeaders::new(
-                (0..count)
-                    .map(|index| (format!("x-{index:02}"), "v".repeat(bytes)))
-                    .collect(),
+                (0..count).map(|index| (format!("x-{index:02}"), "v".repeat(bytes))).collect(),
             )
         };
         assert!(set(20, 10).is_ok());

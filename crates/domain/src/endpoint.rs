@@ -272,9 +272,6 @@ mod tests {
     #[test]
     fn duplicate_event_types_are_folded_and_the_first_kept() {
         let types = ["b", "a", "b"].map(|name| EventType::parse(name).unwrap());
-        assert_eq!(
-            Subscription::listed(types.clone()),
-            Subscription::Listed(types[..2].to_vec())
-        );
+        assert_eq!(Subscription::listed(types.clone()), Subscription::Listed(types[..2].to_vec()));
     }
 }

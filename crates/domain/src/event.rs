@@ -6,9 +6,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use crate::id::{AccountId, EventId};
-use crate::limits::{
-    ENTITY_ID_BYTES_MAX, EVENT_TYPE_BYTES_MAX, IDEMPOTENCY_KEY_LENGTH_MAX,
-};
+use crate::limits::{ENTITY_ID_BYTES_MAX, EVENT_TYPE_BYTES_MAX, IDEMPOTENCY_KEY_LENGTH_MAX};
 use crate::time::Timestamp;
 
 /// The name of a kind of event, such as `avatar_video.success`.
@@ -73,9 +71,7 @@ pub struct EntityIdError;
 impl EntityId {
     /// Reads an entity id.
     pub fn parse(text: &str) -> Result<Self, EntityIdError> {
-        if text.is_empty()
-            || text.len() > ENTITY_ID_BYTES_MAX
-            || text.chars().any(char::is_control)
+        if text.is_empty() || text.len() > ENTITY_ID_BYTES_MAX || text.chars().any(char::is_control)
         {
             return Err(EntityIdError);
         }

@@ -8,7 +8,6 @@ use std::fmt;
 
 use thiserror::Error;
 
-
 use crate::contract::Contract;
 
 /// A text that is not an id of the asked kind.
@@ -164,7 +163,6 @@ impl fmt::Debug for EndpointId {
         fmt::Display::fmt(self, f)
     }
 }
-
 
 #[cfg(test)]
 mod tests {

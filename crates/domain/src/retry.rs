@@ -53,7 +53,7 @@ pub fn next_attempt_at(
         return Err(EndReason::AttemptsUsedUp);
     };
     let width = step.min(JITTER_WIDTH_MAX);
-    let wait = step - width / 2 + width.mul_f64(chance.0);
+    let wait = step.saturating_sub(width / 2) + width.mul_f64(chance.0);
     let wait = match outcome {
         Outcome::Answered { status: 429 | 502 | 503 | 504, retry_after: Some(asked) } => {
             wait.max(asked.min(RETRY_AFTER_MAX))
@@ -84,7 +84,7 @@ mod tests {
                 next_attempt_at(&policy, number, now, FAILED, now, Chance::from_bits(bits)).unwrap();
             let step = policy.schedule.waits()[number as usize];
             let half = step.min(Duration::from_mins(30)) / 2;
-            prop_assert!(due_at >= now.plus(step - half));
+            prop_assert!(due_at >= now.plus(step.saturating_sub(half)));
             prop_assert!(due_at <= now.plus(step + half));
         }
 
@@ -128,8 +128,7 @@ mod tests {
         let now = Timestamp::from_seconds(0);
         let policy = RetryPolicy::default();
         for status in [300, 400, 404, 408, 410, 500, 501, 505] {
-            let outcome =
-                Outcome::Answered { status, retry_after: Some(Duration::from_hours(10)) };
+            let outcome = Outcome::Answered { status, retry_after: Some(Duration::from_hours(10)) };
             let due_at =
                 next_attempt_at(&policy, 1, now, outcome, now, Chance::from_bits(0)).unwrap();
             assert!(due_at < now.plus(Duration::from_secs(10)), "{status}");

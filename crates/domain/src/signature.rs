@@ -92,8 +92,7 @@ mod tests {
 
     #[test]
     fn every_live_secret_signs_in_one_header() {
-        let secrets =
-            [SigningSecret::from_random(&[1; 24]), SigningSecret::from_random(&[2; 24])];
+        let secrets = [SigningSecret::from_random(&[1; 24]), SigningSecret::from_random(&[2; 24])];
         let value =
             standard_signature(&secrets, EventId::from_u128(5), Timestamp::from_seconds(1), b"x");
         assert_eq!(value.split(' ').filter(|part| part.starts_with("v1,")).count(), 2);

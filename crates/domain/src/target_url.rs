@@ -221,16 +221,8 @@ impl TargetUrl {
         };
         let port = url.port_or_known_default().ok_or(UrlRefusal::Scheme)?;
         let start = url.scheme().len() + "://".len();
-        let end = text[start..]
-            .find('/')
-            .map_or(text.len(), |length| start + length);
-        Ok(Self(Arc::new(Parts {
-            text,
-            https,
-            host,
-            port,
-            authority: start..end,
-        })))
+        let end = text[start..].find('/').map_or(text.len(), |length| start + length);
+        Ok(Self(Arc::new(Parts { text, https, host, port, authority: start..end })))
     }
 }
 
@@ -263,11 +255,7 @@ fn has_encoded_control(path: &str) -> bool {
 /// The input with its permitted freedoms undone: case of scheme and host, the default port, an
 /// empty path. Any other difference to what `url` writes is a second spelling.
 fn expected_spelling(https: bool, authority: &str, path: &str) -> String {
-    let (scheme, default_port) = if https {
-        ("https", ":443")
-    } else {
-        ("http", ":80")
-    };
+    let (scheme, default_port) = if https { ("https", ":443") } else { ("http", ":80") };
     let authority = authority.strip_suffix(default_port).unwrap_or(authority);
     let slash = if path.starts_with('/') { "" } else { "/" };
     format!("{scheme}://{}{slash}{path}", authority.to_ascii_lowercase())
@@ -329,9 +317,7 @@ impl UrlPolicy {
         match target.host() {
             &Host::Ip(address) if self.addresses.opens(address) => return Ok(()),
             &Host::Ip(address) => {
-                self.addresses
-                    .judge(address)
-                    .map_err(|_| UrlRefusal::IpForbidden)?;
+                self.addresses.judge(address).map_err(|_| UrlRefusal::IpForbidden)?;
                 if !self.allow_ip_literals {
                     return Err(UrlRefusal::IpLiteral);
                 }
@@ -367,10 +353,7 @@ fn judge_name(name: &str) -> Result<(), UrlRefusal> {
     if name.len() > MAX_NAME_BYTES || !name.split('.').all(is_label) {
         return Err(UrlRefusal::HostSyntax);
     }
-    if RESERVED_SUFFIXES
-        .iter()
-        .any(|suffix| is_under(name, suffix))
-    {
+    if RESERVED_SUFFIXES.iter().any(|suffix| is_under(name, suffix)) {
         return Err(UrlRefusal::HostReserved);
     }
     let Some((_, top)) = name.rsplit_once('.') else {
@@ -389,14 +372,11 @@ fn is_label(label: &str) -> bool {
         && label.len() <= MAX_LABEL_BYTES
         && !label.starts_with('-')
         && !label.ends_with('-')
-        && label
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 fn is_under(name: &str, suffix: &str) -> bool {
-    name.strip_suffix(suffix)
-        .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    name.strip_suffix(suffix).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
 /// Names that lead to no public server, or to whatever address is written in them. A courtesy that

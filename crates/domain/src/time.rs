@@ -68,10 +68,11 @@ impl Timestamp {
     /// Instants outside the years −9999 to 9999 cannot be written in RFC 3339 and print as the
     /// nearest one that can.
     fn as_civil(self) -> jiff::Timestamp {
-        let seconds_floor = Self(self.0.clamp(
-            jiff::Timestamp::MIN.as_millisecond(),
-            jiff::Timestamp::MAX.as_millisecond(),
-        ));
+        let seconds_floor =
+            Self(self.0.clamp(
+                jiff::Timestamp::MIN.as_millisecond(),
+                jiff::Timestamp::MAX.as_millisecond(),
+            ));
         jiff::Timestamp::from_millisecond(seconds_floor.0).unwrap_or(jiff::Timestamp::MAX)
     }
 }
@@ -85,7 +86,10 @@ mod tests {
         let instant = Timestamp::from_millis(1_705_314_600_999);
         assert_eq!(instant.to_rfc3339_seconds(), "2024-01-15T10:30:00Z");
         assert_eq!(instant.to_rfc3339_millis(), "2024-01-15T10:30:00.999Z");
-        assert_eq!(Timestamp::from_seconds(1_705_314_600).to_rfc3339_millis(), "2024-01-15T10:30:00.000Z");
+        assert_eq!(
+            Timestamp::from_seconds(1_705_314_600).to_rfc3339_millis(),
+            "2024-01-15T10:30:00.000Z"
+        );
         assert_eq!(Timestamp::parse_rfc3339("2024-01-15T11:30:00.999+01:00"), Some(instant));
         assert_eq!(Timestamp::parse_rfc3339("yesterday"), None);
     }

@@ -1,11 +1,7 @@
 //! What may be called: the recorded cases, the table of ranges against an independent oracle, and
 //! the URL reader under arbitrary input.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::allow_attributes,
-    reason = "tests may unwrap"
-)]
+#![allow(clippy::unwrap_used, clippy::allow_attributes, reason = "tests may unwrap")]
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -17,14 +13,11 @@ const VECTORS: &str = include_str!("fixtures/ssrf-vectors.tsv");
 
 /// Kind, input with its escapes undone, expected code.
 fn vectors(kind: &str) -> impl Iterator<Item = (String, &'static str)> {
-    VECTORS
-        .lines()
-        .filter(|line| !line.starts_with('#'))
-        .filter_map(move |line| {
-            let mut fields = line.split('\t');
-            (fields.next() == Some(kind))
-                .then(|| (unescape(fields.next().unwrap()), fields.next().unwrap()))
-        })
+    VECTORS.lines().filter(|line| !line.starts_with('#')).filter_map(move |line| {
+        let mut fields = line.split('\t');
+        (fields.next() == Some(kind))
+            .then(|| (unescape(fields.next().unwrap()), fields.next().unwrap()))
+    })
 }
 
 fn unescape(input: &str) -> String {
@@ -85,16 +78,13 @@ fn every_recorded_address_gets_its_verdict() {
     let mut count = 0;
     for (input, expected) in vectors("A") {
         count += 1;
-        let verdict = if policy.judge(address(&input)).is_ok() {
-            "ok"
-        } else {
-            "forbidden"
-        };
+        let verdict = if policy.judge(address(&input)).is_ok() { "ok" } else { "forbidden" };
         assert_eq!(verdict, expected, "{input}");
     }
     assert!(count > 50, "the fixture is incomplete");
 }
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 #[test]
 fn more_urls_of_the_same_kinds_get_their_codes() {
     let policy = UrlPolicy::default();
@@ -199,10 +189,7 @@ fn more_urls_of_the_same_kinds_get_their_codes() {
         ("https://customer.c0m/", "HOST_SYNTAX"),
         ("https://a_b/", "HOST_SYNTAX"),
         ("https://a,b.customer.com/", "HOST_SYNTAX"),
-        (
-            "https://kubernetes.default.svc.cluster.local/",
-            "HOST_RESERVED",
-        ),
+        ("https://kubernetes.default.svc.cluster.local/", "HOST_RESERVED"),
         ("https://kubernetes.default.svc/", "HOST_RESERVED"),
         ("https://metadata.google.internal/", "HOST_RESERVED"),
         ("https://host.docker.internal/", "HOST_RESERVED"),
@@ -266,22 +253,14 @@ fn names_and_labels_have_the_lengths_of_dns() {
     let name = |last: usize| format!("{label}.{label}.{label}.{}.com", "a".repeat(last));
     assert_eq!(name(57).len(), 253);
     assert!(policy.parse(&format!("https://{}/", name(57))).is_ok());
-    assert_eq!(
-        policy.parse(&format!("https://{}/", name(58))),
-        Err(UrlRefusal::HostSyntax)
-    );
+    assert_eq!(policy.parse(&format!("https://{}/", name(58))), Err(UrlRefusal::HostSyntax));
 }
 
 #[test]
 fn a_url_comes_apart_into_what_the_request_needs() {
     let policy = UrlPolicy::default();
-    let url = policy
-        .parse("HTTPS://Hooks.Customer.com:8443/A/b?x=1&y=//z")
-        .unwrap();
-    assert_eq!(
-        url.as_str(),
-        "https://hooks.customer.com:8443/A/b?x=1&y=//z"
-    );
+    let url = policy.parse("HTTPS://Hooks.Customer.com:8443/A/b?x=1&y=//z").unwrap();
+    assert_eq!(url.as_str(), "https://hooks.customer.com:8443/A/b?x=1&y=//z");
     assert_eq!(url.scheme(), "https");
     assert_eq!(url.host(), &Host::Name("hooks.customer.com".into()));
     assert_eq!(url.port(), 8443);
@@ -308,23 +287,14 @@ fn a_url_comes_apart_into_what_the_request_needs() {
 fn a_stored_url_is_read_without_policy_and_judged_later() {
     let stored = TargetUrl::from_stored("http://10.0.0.1:9000/").unwrap();
     assert_eq!(UrlPolicy::default().judge(&stored), Err(UrlRefusal::Scheme));
-    assert_eq!(
-        TargetUrl::from_stored("https://127.1/"),
-        Err(UrlRefusal::NotCanonical)
-    );
-    assert_eq!(
-        TargetUrl::from_stored("ftp://a.com/"),
-        Err(UrlRefusal::Scheme)
-    );
+    assert_eq!(TargetUrl::from_stored("https://127.1/"), Err(UrlRefusal::NotCanonical));
+    assert_eq!(TargetUrl::from_stored("ftp://a.com/"), Err(UrlRefusal::Scheme));
 }
 
 fn opened(networks: &[&str]) -> UrlPolicy {
     UrlPolicy {
         addresses: AddressPolicy {
-            allowed: networks
-                .iter()
-                .map(|network| network.parse().unwrap())
-                .collect(),
+            allowed: networks.iter().map(|network| network.parse().unwrap()).collect(),
             ..AddressPolicy::default()
         },
         ..UrlPolicy::default()
@@ -354,19 +324,13 @@ fn an_opened_network_is_callable_by_literal_on_any_port() {
     ] {
         assert_eq!(code(policy.parse(input)), expected, "{input}");
     }
-    assert_eq!(
-        code(opened(&["10.0.0.0/8"]).parse("https://localhost/")),
-        "HOST_RESERVED"
-    );
+    assert_eq!(code(opened(&["10.0.0.0/8"]).parse("https://localhost/")), "HOST_RESERVED");
     assert_eq!(code(opened(&["::1/128"]).parse("https://localhost/")), "ok");
 }
 
 #[test]
 fn plain_http_is_admitted_only_by_its_own_switch() {
-    let policy = UrlPolicy {
-        allow_http: true,
-        ..opened(&["127.0.0.1/32"])
-    };
+    let policy = UrlPolicy { allow_http: true, ..opened(&["127.0.0.1/32"]) };
     for (input, expected) in [
         ("http://customer.com/", "ok"),
         ("http://customer.com:80/", "ok"),
@@ -384,19 +348,13 @@ fn plain_http_is_admitted_only_by_its_own_switch() {
     ] {
         assert_eq!(code(policy.parse(input)), expected, "{input}");
     }
-    assert_eq!(
-        policy.parse("http://customer.com:80").unwrap().as_str(),
-        "http://customer.com/"
-    );
+    assert_eq!(policy.parse("http://customer.com:80").unwrap().as_str(), "http://customer.com/");
 }
 
 #[test]
 fn the_operator_may_add_ports_and_public_literals() {
-    let policy = UrlPolicy {
-        allow_ip_literals: true,
-        extra_ports: vec![9443],
-        ..UrlPolicy::default()
-    };
+    let policy =
+        UrlPolicy { allow_ip_literals: true, extra_ports: vec![9443], ..UrlPolicy::default() };
     assert_eq!(code(policy.parse("https://customer.com:9443/")), "ok");
     assert_eq!(code(policy.parse("https://8.8.8.8/")), "ok");
     assert_eq!(code(policy.parse("https://8.8.8.8:22/")), "PORT_FORBIDDEN");
@@ -406,11 +364,7 @@ fn the_operator_may_add_ports_and_public_literals() {
 #[test]
 fn metadata_stays_closed_in_an_opened_network_unless_it_is_named() {
     let everything = vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()];
-    let open = AddressPolicy {
-        allowed: everything,
-        nat64: true,
-        ..AddressPolicy::default()
-    };
+    let open = AddressPolicy { allowed: everything, nat64: true, ..AddressPolicy::default() };
     for metadata in [
         "169.254.169.254",
         "169.254.170.2",
@@ -423,34 +377,18 @@ fn metadata_stays_closed_in_an_opened_network_unless_it_is_named() {
         "fd20:ce::254",
         "64:ff9b::a9fe:a9fe",
     ] {
-        assert_eq!(
-            open.judge(address(metadata)),
-            Err(AddressRefusal::Metadata),
-            "{metadata}"
-        );
+        assert_eq!(open.judge(address(metadata)), Err(AddressRefusal::Metadata), "{metadata}");
         assert!(!open.opens(address(metadata)));
     }
-    for other in [
-        "10.0.0.1",
-        "100.100.100.201",
-        "127.0.0.1",
-        "::1",
-        "fd00::1",
-        "8.8.8.8",
-    ] {
+    for other in ["10.0.0.1", "100.100.100.201", "127.0.0.1", "::1", "fd00::1", "8.8.8.8"] {
         assert_eq!(open.judge(address(other)), Ok(()), "{other}");
         assert!(open.opens(address(other)));
     }
-    let named = AddressPolicy {
-        allowed_metadata: vec!["169.254.169.254/32".parse().unwrap()],
-        ..open
-    };
+    let named =
+        AddressPolicy { allowed_metadata: vec!["169.254.169.254/32".parse().unwrap()], ..open };
     assert_eq!(named.judge(address("169.254.169.254")), Ok(()));
     assert!(named.opens(address("169.254.169.254")));
-    assert_eq!(
-        named.judge(address("169.254.169.253")),
-        Err(AddressRefusal::Metadata)
-    );
+    assert_eq!(named.judge(address("169.254.169.253")), Err(AddressRefusal::Metadata));
 }
 
 #[test]
@@ -476,23 +414,11 @@ fn ipv4_inside_ipv6_is_opened_by_no_network() {
 
 #[test]
 fn nat64_is_judged_by_the_ipv4_address_inside_when_enabled() {
-    let policy = AddressPolicy {
-        nat64: true,
-        ..AddressPolicy::default()
-    };
+    let policy = AddressPolicy { nat64: true, ..AddressPolicy::default() };
     assert_eq!(policy.judge(address("64:ff9b::808:808")), Ok(()));
-    assert_eq!(
-        policy.judge(address("64:ff9b::a00:1")),
-        Err(AddressRefusal::PrivateUse)
-    );
-    assert_eq!(
-        policy.judge(address("64:ff9b::a9fe:a9fe")),
-        Err(AddressRefusal::Metadata)
-    );
-    assert_eq!(
-        policy.judge(address("64:ff9b:1::808:808")),
-        Err(AddressRefusal::Nat64)
-    );
+    assert_eq!(policy.judge(address("64:ff9b::a00:1")), Err(AddressRefusal::PrivateUse));
+    assert_eq!(policy.judge(address("64:ff9b::a9fe:a9fe")), Err(AddressRefusal::Metadata));
+    assert_eq!(policy.judge(address("64:ff9b:1::808:808")), Err(AddressRefusal::Nat64));
     assert_eq!(
         AddressPolicy::default().judge(address("64:ff9b::808:808")),
         Err(AddressRefusal::Nat64)
@@ -503,22 +429,13 @@ fn nat64_is_judged_by_the_ipv4_address_inside_when_enabled() {
 fn one_forbidden_answer_spoils_the_name() {
     let policy = AddressPolicy::default();
     let judge = |answers: &[&str]| {
-        policy.judge_all(
-            &answers
-                .iter()
-                .map(|answer| address(answer))
-                .collect::<Vec<_>>(),
-        )
+        policy.judge_all(&answers.iter().map(|answer| address(answer)).collect::<Vec<_>>())
     };
     assert_eq!(judge(&["8.8.8.8", "2606:4700:4700::1111"]), Ok(()));
     assert_eq!(judge(&[]), Err(AnswerRefusal::Empty));
     let refusal = judge(&["10.0.0.1", "::1"]).unwrap_err();
     assert_eq!(refusal.code(), "DNS_FORBIDDEN");
-    for answers in [
-        ["8.8.8.8", "10.0.0.1"],
-        ["10.0.0.1", "8.8.8.8"],
-        ["8.8.8.8", "fd00::1"],
-    ] {
+    for answers in [["8.8.8.8", "10.0.0.1"], ["10.0.0.1", "8.8.8.8"], ["8.8.8.8", "fd00::1"]] {
         assert_eq!(judge(&answers).unwrap_err().code(), "DNS_MIXED");
     }
 }
@@ -565,7 +482,7 @@ fn each_refusal_has_a_code_and_a_sentence_of_its_own() {
 const ORACLE_V4: [(u128, u32); 21] = [
     (0x00, 8),
     (0x0a, 8),
-    (0b0110_0100_01, 10),
+    (0b01_1001_0001, 10),
     (0x7f, 8),
     (0xa9fe, 16),
     (0b1010_1100_0001, 12),
@@ -576,7 +493,7 @@ const ORACLE_V4: [(u128, u32); 21] = [
     (0xc0_5863, 24),
     (0xc0a8, 16),
     (0xc0_af30, 24),
-    (0b1100_0110_0001_001, 15),
+    (0b110_0011_0000_1001, 15),
     (0xc6_3364, 24),
     (0xcb_0071, 24),
     (0b1110, 4),
@@ -608,18 +525,12 @@ fn oracle_forbids(address: IpAddr) -> bool {
         IpAddr::V4(address) => (u32::from(address).into(), 32, &ORACLE_V4),
         IpAddr::V6(address) => (address.into(), 128, &ORACLE_V6),
     };
-    table
-        .iter()
-        .any(|&(bits, length)| value >> (width - length) == bits)
+    table.iter().any(|&(bits, length)| value >> (width - length) == bits)
 }
 
 fn assert_as_the_oracle(address: IpAddr) {
     let verdict = AddressPolicy::default().judge(address);
-    assert_eq!(
-        verdict.is_err(),
-        oracle_forbids(address),
-        "{address}: {verdict:?}"
-    );
+    assert_eq!(verdict.is_err(), oracle_forbids(address), "{address}: {verdict:?}");
 }
 
 #[test]
@@ -676,12 +587,7 @@ fn urlish() -> impl Strategy<Value = String> {
         any::<Ipv6Addr>().prop_map(|address| format!("[{address}]")),
     ];
     let port = prop_oneof![Just(String::new()), ":[0-9]{0,6}", ":443", ":.{0,3}"];
-    let path = prop_oneof![
-        "[ -~]{0,20}",
-        "/[ -~]{0,20}",
-        "(/[a-z.%0-9]{0,5}){0,4}",
-        ".{0,8}"
-    ];
+    let path = prop_oneof!["[ -~]{0,20}", "/[ -~]{0,20}", "(/[a-z.%0-9]{0,5}){0,4}", ".{0,8}"];
     (scheme, host, port, path)
         .prop_map(|(scheme, host, port, path)| scheme.to_owned() + &host + &port + &path)
 }
@@ -691,18 +597,11 @@ fn assert_canonical(policy: &UrlPolicy, input: &str) {
         return;
     };
     assert_eq!(policy.parse(target.as_str()).as_ref(), Ok(&target));
-    assert_eq!(
-        TargetUrl::from_stored(target.as_str()).as_ref(),
-        Ok(&target)
-    );
+    assert_eq!(TargetUrl::from_stored(target.as_str()).as_ref(), Ok(&target));
     assert!(target.as_str().bytes().all(|byte| byte.is_ascii_graphic()));
     assert!(target.path_and_query().starts_with('/'));
-    let rebuilt = format!(
-        "{}://{}{}",
-        target.scheme(),
-        target.authority(),
-        target.path_and_query()
-    );
+    let rebuilt =
+        format!("{}://{}{}", target.scheme(), target.authority(), target.path_and_query());
     assert_eq!(rebuilt, target.as_str());
     match target.host() {
         Host::Name(name) => {

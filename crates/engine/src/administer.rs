@@ -366,9 +366,9 @@ impl Engine {
     ) -> Result<EndpointChange, EngineError> {
         let mut wrong = Vec::new();
         let change = EndpointChange {
-            url: edit.url.and_then(|url| {
-                check(&mut wrong, "url", self.settings().urls.parse(&url))
-            }),
+            url: edit
+                .url
+                .and_then(|url| check(&mut wrong, "url", self.settings().urls.parse(&url))),
             status: edit.is_disabled.map(|is_disabled| {
                 if is_disabled {
                     EndpointStatus::Disabled(DisabledReason::Requested)
@@ -383,9 +383,9 @@ impl Engine {
                 let id = id.as_deref().map(EntityId::parse).transpose();
                 check(&mut wrong, "entity_id", id)
             }),
-            description: edit.description.and_then(|text| {
-                check(&mut wrong, "description", read_description(text))
-            }),
+            description: edit
+                .description
+                .and_then(|text| check(&mut wrong, "description", read_description(text))),
             headers: edit
                 .headers
                 .and_then(|headers| check(&mut wrong, "headers", CustomHeaders::new(headers))),
@@ -456,7 +456,10 @@ fn read_events(contract: Contract, events: Events) -> Result<Subscription, Strin
     for name in names {
         if contract == Contract::JoggV2 && catalogue::find(contract, &name).is_none() {
             let nearest = catalogue::nearest(contract, &name).join("`, `");
-            return Err(format!("contains the unknown event `{}`; did you mean `{nearest}`?", shorten(&name)));
+            return Err(format!(
+                "contains the unknown event `{}`; did you mean `{nearest}`?",
+                shorten(&name)
+            ));
         }
         let event_type = EventType::parse(&name)
             .map_err(|error| format!("contains `{}`: {error}", shorten(&name)))?;

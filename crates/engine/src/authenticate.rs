@@ -72,7 +72,7 @@ impl Engine {
     pub fn count_konpro_v1_request(&self, key: KeyId, plan: Option<&str>) -> Option<RateStatus> {
         let limits = self.settings().plans.get(plan?)?;
         let now = self.clock().now();
-        let minute = std::time::Duration::from_secs(60);
+        let minute = std::time::Duration::from_mins(1);
         Some(self.rates().count(key, limits.per_minute, minute, Some(limits.per_day), now))
     }
 
@@ -90,11 +90,7 @@ impl Engine {
         Ok(Some(key))
     }
 
-    pub(crate) fn make_key(
-        &self,
-        prefix: &str,
-        account: Option<AccountId>,
-    ) -> (KeyRecord, ApiKey) {
+    pub(crate) fn make_key(&self, prefix: &str, account: Option<AccountId>) -> (KeyRecord, ApiKey) {
         let key = ApiKey::make(prefix, self.dice());
         let now = self.clock().now();
         let record = KeyRecord {

@@ -26,7 +26,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// How many lanes are read at once while looking.
 const LOOK_LANES_MAX: usize = 1_000;
 
-/// How long a claim that storage refused waits before it is tried again.
+/// How long a claim waits that storage refused or that found no room, before it is tried again.
 const CLAIM_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// The lanes, shared, and the wake-up of whoever claims for them.
@@ -35,8 +35,6 @@ pub(crate) struct Dispatch {
     clock: SharedClock,
     /// Wakes the claimer: something may be claimable earlier than it thinks.
     claimable: Notify,
-    /// Wakes the starter: something may start.
-    startable: Notify,
     /// Wakes who waits for the last attempt to end.
     idle: Notify,
 }
@@ -65,7 +63,7 @@ impl Drop for Started {
     fn drop(&mut self) {
         let bytes = self.claimed.payload.body.len();
         let mut lanes = self.dispatch.lanes();
-        lanes.finish(self.claimed.endpoint, bytes);
+        lanes.finish(self.claimed.endpoint, self.claimed.account, bytes);
         let (is_idle, wants_claim) = (lanes.in_flight() == 0, lanes.next_claim_at().is_some());
         drop(lanes);
         if is_idle {
@@ -83,7 +81,6 @@ impl Dispatch {
             lanes: Mutex::new(Lanes::new(limits)),
             clock,
             claimable: Notify::new(),
-            startable: Notify::new(),
             idle: Notify::new(),
         })
     }
@@ -111,8 +108,6 @@ impl Dispatch {
                 lanes.offer(claimed, reserved);
             }
         }
-        drop(lanes);
-        self.startable.notify_one();
     }
 
     /// Notes that storage holds something for the endpoint, due at `due_at`.
@@ -125,11 +120,6 @@ impl Dispatch {
     pub(crate) fn start_next(self: &Arc<Self>) -> Option<Started> {
         let claimed = self.lanes().next()?;
         Some(Started { dispatch: Arc::clone(self), claimed })
-    }
-
-    /// Waits until something may start; may wake for nothing.
-    pub(crate) async fn startable(&self) {
-        self.startable.notified().await;
     }
 
     /// Waits until nothing is on its way.
@@ -147,16 +137,14 @@ impl Dispatch {
 }
 
 impl Engine {
-    /// Starts what may start, for ever.
-    pub(crate) async fn run_starter(self) {
-        loop {
-            while !self.is_stopping()
-                && let Some(started) = self.dispatch().start_next()
-            {
-                let engine = self.clone();
-                self.spawn(async move { engine.run_attempts(started).await });
-            }
-            self.dispatch().startable().await;
+    /// Starts what may start. Whoever makes something ready calls this; what ends goes on with the
+    /// next by itself.
+    pub(crate) fn start_ready(&self) {
+        while !self.is_stopping()
+            && let Some(started) = self.dispatch().start_next()
+        {
+            let engine = self.clone();
+            tokio::spawn(async move { engine.run_attempts(started).await });
         }
     }
 
@@ -178,11 +166,11 @@ impl Engine {
             let next_claim_at = self.dispatch().lanes().next_claim_at();
             match next_claim_at {
                 Some(due_at) if due_at <= now => {
-                    if !self.is_stopping() {
-                        self.claim(now).await;
-                        continue;
+                    if self.is_stopping() || !self.claim(now).await {
+                        // Woken when something ends and memory comes free; else to see whether
+                        // another account's deliveries have fallen due.
+                        let _ = tokio::time::timeout(CLAIM_AGAIN_AFTER, claimable).await;
                     }
-                    claimable.await;
                 }
                 Some(due_at) => {
                     tokio::select! {
@@ -196,11 +184,14 @@ impl Engine {
         }
     }
 
-    /// One claim for the lanes that want it now.
-    async fn claim(&self, now: Timestamp) {
+    /// One claim for the lanes that want it now; `false` if there is no room for any of them.
+    async fn claim(&self, now: Timestamp) -> bool {
         let mut rooms: Vec<LaneRoom> = Vec::new();
         let mut accounts: Vec<AccountId> = Vec::new();
         let wanting = self.dispatch().lanes().begin_claim(now);
+        if wanting.is_empty() {
+            return false;
+        }
         for (room, account) in wanting {
             match self.registry().roster(account).await {
                 Ok(roster) => {
@@ -222,7 +213,7 @@ impl Engine {
             }
         }
         if rooms.is_empty() {
-            return;
+            return true;
         }
         let lanes: Vec<EndpointId> = rooms.iter().map(|room| room.endpoint).collect();
         match self.store().claim_due(self.session(), now, rooms).await {
@@ -232,7 +223,7 @@ impl Engine {
                     lanes.end_claim(claim);
                 }
                 drop(lanes);
-                self.dispatch().startable.notify_one();
+                self.start_ready();
             }
             Err(error) => {
                 tracing::warn!(%error, "could not claim deliveries; will try again");
@@ -241,6 +232,7 @@ impl Engine {
                 }
             }
         }
+        true
     }
 
     fn claim_again_later(&self, endpoint: EndpointId, account: AccountId, now: Timestamp) {
@@ -279,7 +271,7 @@ impl Engine {
         self.dispatch().lanes().set_in_flight_max(endpoint);
         if endpoint.status == EndpointStatus::Enabled {
             self.dispatch().note_stored(endpoint.id, endpoint.account, self.clock().now());
-            self.dispatch().startable.notify_one();
+            self.start_ready();
         }
     }
 }

@@ -50,11 +50,8 @@ impl Engine {
 
     /// The event, and what became of it at every endpoint of its account.
     pub async fn event(&self, scope: Scope, id: EventId) -> Result<EventStory, EngineError> {
-        let detail = self
-            .store()
-            .read_event(id)
-            .await?
-            .ok_or_else(|| EngineError::not_found("event"))?;
+        let detail =
+            self.store().read_event(id).await?.ok_or_else(|| EngineError::not_found("event"))?;
         let account = detail.event.event.account;
         scope.check(account, "event")?;
         let mut fates: Vec<Fate> = detail

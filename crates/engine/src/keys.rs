@@ -54,13 +54,13 @@ impl std::fmt::Debug for ApiKey {
 
 /// The part that names the key, if the text is well formed and its checksum right.
 pub(crate) fn public_part(text: &str) -> Option<&str> {
-    let rest = text
-        .strip_prefix(ACCOUNT_KEY_PREFIX)
-        .or_else(|| text.strip_prefix(OPERATOR_KEY_PREFIX))?;
+    let rest =
+        text.strip_prefix(ACCOUNT_KEY_PREFIX).or_else(|| text.strip_prefix(OPERATOR_KEY_PREFIX))?;
     let well_formed = rest.len() == PUBLIC_LENGTH + 1 + SECRET_LENGTH + CHECKSUM_LENGTH
-        && rest.bytes().enumerate().all(|(at, b)| {
-            if at == PUBLIC_LENGTH { b == b'_' } else { b.is_ascii_alphanumeric() }
-        });
+        && rest
+            .bytes()
+            .enumerate()
+            .all(|(at, b)| if at == PUBLIC_LENGTH { b == b'_' } else { b.is_ascii_alphanumeric() });
     if !well_formed {
         return None;
     }

@@ -2,9 +2,12 @@
 //!
 //! A lane is an endpoint's queue in memory; it exists only while there is something to do for the
 //! endpoint. Promise: pure state, no waiting, no I/O. Work in memory is bounded in number and
-//! bytes; what does not fit stays in storage, and the lane remembers when to ask for it. Accounts
-//! take turns, and within an account its endpoints take turns, so that none can starve another.
-//! Neighbour: [`crate::dispatch`] drives it.
+//! bytes; what does not fit stays in storage, and the lane remembers when to ask for it.
+//!
+//! None can starve another: accounts take turns, and within an account its endpoints; and an
+//! account may hold no more of the slots and of the memory than are still free (the dynamic
+//! thresholds of Choudhury and Hahne, 1998), so that one account alone gets half and there is
+//! always room for the next, however long its receivers hang. Neighbour: [`crate::dispatch`] drives it.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
@@ -34,6 +37,9 @@ const LANE_CLAIM_MAX: usize = 128;
 /// counted.
 const CLAIM_MAX: usize = 256;
 
+/// Lanes looked at for one claim.
+const CLAIM_LANES_MAX: usize = 1_024;
+
 /// How much may be on its way at once.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LaneLimits {
@@ -44,15 +50,25 @@ pub(crate) struct LaneLimits {
 /// The dispatcher's state.
 pub(crate) struct Lanes {
     limits: LaneLimits,
-    lanes: HashMap<EndpointId, Lane>,
+    by_endpoint: HashMap<EndpointId, Lane>,
     /// Accounts with a lane in `turns`, in the order of their turns.
     account_turns: VecDeque<AccountId>,
     /// For each account, its lanes that may start something, in the order of their turns.
     turns: HashMap<AccountId, VecDeque<EndpointId>>,
     /// When storage holds something for a lane that is not being claimed.
     stored: BTreeSet<(Timestamp, EndpointId)>,
+    in_all: Held,
+    by_account: HashMap<AccountId, Held>,
+}
+
+/// What is held of what there is only so much of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Held {
+    /// Attempts on their way.
     in_flight: usize,
+    /// Deliveries in memory, places included.
     jobs: usize,
+    /// Their payload bytes.
     bytes: usize,
 }
 
@@ -73,21 +89,21 @@ struct Lane {
 /// A place in memory for one delivery.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reserved {
-    pub(crate) endpoint: EndpointId,
-    pub(crate) bytes: usize,
+    endpoint: EndpointId,
+    account: AccountId,
+    bytes: usize,
 }
 
 impl Lanes {
     pub(crate) fn new(limits: LaneLimits) -> Self {
         Self {
             limits,
-            lanes: HashMap::new(),
+            by_endpoint: HashMap::new(),
             account_turns: VecDeque::new(),
             turns: HashMap::new(),
             stored: BTreeSet::new(),
-            in_flight: 0,
-            jobs: 0,
-            bytes: 0,
+            in_all: Held::default(),
+            by_account: HashMap::new(),
         }
     }
 
@@ -99,7 +115,7 @@ impl Lanes {
         bytes: usize,
         now: Timestamp,
     ) -> Option<Reserved> {
-        if self.jobs >= JOBS_MAX || self.bytes + bytes > BYTES_MAX {
+        if self.room_for(endpoint.account, bytes) == 0 {
             return None;
         }
         let in_flight_max = self.in_flight_max(endpoint);
@@ -110,26 +126,31 @@ impl Lanes {
             return None;
         }
         lane.reserved += 1;
-        self.jobs += 1;
-        self.bytes += bytes;
-        Some(Reserved { endpoint: endpoint.id, bytes })
+        self.hold(endpoint.account, |held| {
+            held.jobs += 1;
+            held.bytes += bytes;
+        });
+        Some(Reserved { endpoint: endpoint.id, account: endpoint.account, bytes })
     }
 
     /// Gives a reserved place back.
     pub(crate) fn unreserve(&mut self, reserved: Reserved) {
-        if let Some(lane) = self.lanes.get_mut(&reserved.endpoint) {
+        if let Some(lane) = self.by_endpoint.get_mut(&reserved.endpoint) {
             lane.reserved -= 1;
         }
-        self.jobs -= 1;
-        self.bytes -= reserved.bytes;
+        self.hold(reserved.account, |held| {
+            held.jobs -= 1;
+            held.bytes -= reserved.bytes;
+        });
         self.drop_if_idle(reserved.endpoint);
     }
 
     /// Puts a delivery into its reserved place.
     pub(crate) fn offer(&mut self, claimed: Claimed, reserved: Reserved) {
         let endpoint = reserved.endpoint;
-        self.bytes -= reserved.bytes;
-        self.bytes += claimed.payload.body.len();
+        self.hold(reserved.account, |held| {
+            held.bytes = held.bytes - reserved.bytes + claimed.payload.body.len();
+        });
         let lane = self.lane(endpoint, claimed.account);
         lane.reserved -= 1;
         lane.ready.push_back(claimed);
@@ -139,10 +160,7 @@ impl Lanes {
     /// The next delivery to send, if one may start. Its slot and memory are held until
     /// [`Self::finish`].
     pub(crate) fn next(&mut self) -> Option<Claimed> {
-        if self.in_flight >= self.limits.in_flight_max {
-            return None;
-        }
-        let account = self.account_turns.pop_front()?;
+        let account = self.next_account()?;
         let lanes = self.turns.get_mut(&account).expect("an account with a turn has lanes");
         let endpoint = lanes.pop_front().expect("an account with a turn has a lane with one");
         if lanes.is_empty() {
@@ -150,22 +168,40 @@ impl Lanes {
         } else {
             self.account_turns.push_back(account);
         }
-        let lane = self.lanes.get_mut(&endpoint).expect("a lane with a turn exists");
+        let lane = self.by_endpoint.get_mut(&endpoint).expect("a lane with a turn exists");
         lane.has_turn = false;
         let claimed = lane.ready.pop_front().expect("a lane with a turn has something ready");
         lane.in_flight += 1;
-        self.in_flight += 1;
+        self.hold(account, |held| held.in_flight += 1);
         self.give_turn(endpoint);
         self.want_more(endpoint);
         Some(claimed)
     }
 
+    /// Takes the next account whose turn it is and that holds no more slots than are free.
+    fn next_account(&mut self) -> Option<AccountId> {
+        let free = self.limits.in_flight_max.saturating_sub(self.in_all.in_flight);
+        if free == 0 {
+            return None;
+        }
+        for _ in 0..self.account_turns.len() {
+            let account = self.account_turns.pop_front()?;
+            if self.held_by(account).in_flight < free {
+                return Some(account);
+            }
+            self.account_turns.push_back(account);
+        }
+        None
+    }
+
     /// Frees the slot and memory of a delivery that [`Self::next`] gave out.
-    pub(crate) fn finish(&mut self, endpoint: EndpointId, bytes: usize) {
-        self.in_flight -= 1;
-        self.jobs -= 1;
-        self.bytes -= bytes;
-        if let Some(lane) = self.lanes.get_mut(&endpoint) {
+    pub(crate) fn finish(&mut self, endpoint: EndpointId, account: AccountId, bytes: usize) {
+        self.hold(account, |held| {
+            held.in_flight -= 1;
+            held.jobs -= 1;
+            held.bytes -= bytes;
+        });
+        if let Some(lane) = self.by_endpoint.get_mut(&endpoint) {
             lane.in_flight -= 1;
         }
         self.give_turn(endpoint);
@@ -191,35 +227,39 @@ impl Lanes {
         }
     }
 
-    /// When the next lane wants to claim; `None` when storage holds nothing we know of, or memory
-    /// is full.
+    /// When the next lane wants to claim; `None` when storage holds nothing we know of.
     pub(crate) fn next_claim_at(&self) -> Option<Timestamp> {
-        if self.jobs >= JOBS_MAX || self.bytes >= BYTES_MAX {
-            return None;
-        }
         self.stored.first().map(|(due_at, _)| *due_at)
     }
 
-    /// The lanes that want to claim now, with the room each has. What is noted as stored from now
-    /// on is not part of this claim.
+    /// The lanes that want to claim now, with the room each has; none when memory is full, or full
+    /// of these very accounts' deliveries. What is noted as stored from now on is not part of this
+    /// claim.
     pub(crate) fn begin_claim(&mut self, now: Timestamp) -> Vec<(LaneRoom, AccountId)> {
-        let mut room_left = CLAIM_MAX.min(JOBS_MAX.saturating_sub(self.jobs));
-        if self.bytes >= BYTES_MAX {
-            room_left = 0;
-        }
+        let wanting: Vec<EndpointId> = self
+            .stored
+            .iter()
+            .take_while(|(due_at, _)| *due_at <= now)
+            .take(CLAIM_LANES_MAX)
+            .map(|(_, endpoint)| *endpoint)
+            .collect();
+        let mut left = CLAIM_MAX;
         let mut rooms = Vec::new();
-        while room_left > 0 {
-            let Some(&(due_at, endpoint)) = self.stored.first() else { break };
-            if due_at > now {
-                break;
+        for endpoint in wanting {
+            let Some(account) = self.by_endpoint.get(&endpoint).map(|lane| lane.account) else {
+                continue;
+            };
+            let room = self.room_for(account, 0).min(LANE_CLAIM_MAX).min(left);
+            if room == 0 {
+                continue;
             }
-            let room = room_left.min(LANE_CLAIM_MAX);
-            room_left -= room;
+            left -= room;
             self.set_stored(endpoint, None);
-            let lane = self.lanes.get_mut(&endpoint).expect("a lane with stored work exists");
-            lane.claiming = room;
-            self.jobs += room;
-            rooms.push((LaneRoom { endpoint, room }, lane.account));
+            if let Some(lane) = self.by_endpoint.get_mut(&endpoint) {
+                lane.claiming = room;
+            }
+            self.hold(account, |held| held.jobs += room);
+            rooms.push((LaneRoom { endpoint, room }, account));
         }
         rooms
     }
@@ -227,12 +267,16 @@ impl Lanes {
     /// Takes in what a claim brought.
     pub(crate) fn end_claim(&mut self, claim: LaneClaim) {
         let endpoint = claim.endpoint;
-        self.bytes += claim.claimed.iter().map(|one| one.payload.body.len()).sum::<usize>();
-        self.jobs += claim.claimed.len();
-        let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
-        lane.ready.extend(claim.claimed);
-        let noted = lane.stored_due_at;
         self.abandon_claim(endpoint);
+        let Some(lane) = self.by_endpoint.get_mut(&endpoint) else { return };
+        let (account, noted) = (lane.account, lane.stored_due_at);
+        let jobs = claim.claimed.len();
+        let bytes: usize = claim.claimed.iter().map(|one| one.payload.body.len()).sum();
+        lane.ready.extend(claim.claimed);
+        self.hold(account, |held| {
+            held.jobs += jobs;
+            held.bytes += bytes;
+        });
         let earliest = match (noted, claim.next_due_at) {
             (Some(noted), Some(next)) => Some(noted.min(next)),
             (noted, next) => noted.or(next),
@@ -246,7 +290,7 @@ impl Lanes {
     /// (the endpoint is disabled or gone).
     pub(crate) fn park(&mut self, endpoint: EndpointId) {
         self.abandon_claim(endpoint);
-        let noted = self.lanes.get(&endpoint).and_then(|lane| lane.stored_due_at);
+        let noted = self.by_endpoint.get(&endpoint).and_then(|lane| lane.stored_due_at);
         self.set_stored(endpoint, noted);
         self.drop_if_idle(endpoint);
     }
@@ -254,7 +298,7 @@ impl Lanes {
     /// Sets how many attempts may be on their way to the endpoint at once.
     pub(crate) fn set_in_flight_max(&mut self, endpoint: &Endpoint) {
         let in_flight_max = self.in_flight_max(endpoint);
-        if let Some(lane) = self.lanes.get_mut(&endpoint.id) {
+        if let Some(lane) = self.by_endpoint.get_mut(&endpoint.id) {
             lane.in_flight_max = in_flight_max;
             self.give_turn(endpoint.id);
         }
@@ -265,28 +309,58 @@ impl Lanes {
         self.account_turns.clear();
         self.turns.clear();
         let mut taken = Vec::new();
-        for lane in self.lanes.values_mut() {
+        for lane in self.by_endpoint.values_mut() {
             lane.has_turn = false;
             taken.extend(lane.ready.drain(..));
         }
-        self.jobs -= taken.len();
-        self.bytes -= taken.iter().map(|claimed| claimed.payload.body.len()).sum::<usize>();
+        for claimed in &taken {
+            self.hold(claimed.account, |held| {
+                held.jobs -= 1;
+                held.bytes -= claimed.payload.body.len();
+            });
+        }
+        self.by_endpoint.retain(|_, lane| !lane.is_idle());
         taken
     }
 
     /// Attempts on their way.
     pub(crate) fn in_flight(&self) -> usize {
-        self.in_flight
+        self.in_all.in_flight
     }
 
-    /// Deliveries in memory, reserved places included.
+    /// Deliveries in memory, places included.
     pub(crate) fn jobs(&self) -> usize {
-        self.jobs
+        self.in_all.jobs
     }
 
     /// Lanes in memory.
     pub(crate) fn len(&self) -> usize {
-        self.lanes.len()
+        self.by_endpoint.len()
+    }
+
+    /// How many more deliveries of `bytes` each the account may hold: as many as are still free
+    /// beyond what it holds already.
+    fn room_for(&self, account: AccountId, bytes: usize) -> usize {
+        let held = self.held_by(account);
+        let free_bytes = BYTES_MAX.saturating_sub(self.in_all.bytes);
+        if held.bytes + bytes > free_bytes {
+            return 0;
+        }
+        JOBS_MAX.saturating_sub(self.in_all.jobs).saturating_sub(held.jobs)
+    }
+
+    fn held_by(&self, account: AccountId) -> Held {
+        self.by_account.get(&account).copied().unwrap_or_default()
+    }
+
+    /// Changes what the account holds, and all with it.
+    fn hold(&mut self, account: AccountId, change: impl Fn(&mut Held)) {
+        change(&mut self.in_all);
+        let held = self.by_account.entry(account).or_default();
+        change(held);
+        if *held == Held::default() {
+            self.by_account.remove(&account);
+        }
     }
 
     fn in_flight_max(&self, endpoint: &Endpoint) -> usize {
@@ -297,7 +371,7 @@ impl Lanes {
 
     fn lane(&mut self, endpoint: EndpointId, account: AccountId) -> &mut Lane {
         let in_flight_max = self.limits.in_flight_per_endpoint_max;
-        self.lanes.entry(endpoint).or_insert_with(|| Lane {
+        self.by_endpoint.entry(endpoint).or_insert_with(|| Lane {
             account,
             in_flight_max,
             in_flight: 0,
@@ -311,7 +385,7 @@ impl Lanes {
 
     /// Puts the lane in line if it may start something and is not in line.
     fn give_turn(&mut self, endpoint: EndpointId) {
-        let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
+        let Some(lane) = self.by_endpoint.get_mut(&endpoint) else { return };
         if lane.has_turn || lane.ready.is_empty() || lane.in_flight >= lane.in_flight_max {
             return;
         }
@@ -325,14 +399,14 @@ impl Lanes {
 
     /// Lets a lane that runs low ask storage again.
     fn want_more(&mut self, endpoint: EndpointId) {
-        let due_at = self.lanes.get(&endpoint).and_then(|lane| lane.stored_due_at);
+        let due_at = self.by_endpoint.get(&endpoint).and_then(|lane| lane.stored_due_at);
         self.set_stored(endpoint, due_at);
     }
 
     /// Sets when storage holds something for the lane, and puts the lane among those that want to
     /// claim unless it is claiming or has plenty.
     fn set_stored(&mut self, endpoint: EndpointId, due_at: Option<Timestamp>) {
-        let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
+        let Some(lane) = self.by_endpoint.get_mut(&endpoint) else { return };
         if let Some(old) = lane.stored_due_at {
             self.stored.remove(&(old, endpoint));
         }
@@ -346,23 +420,26 @@ impl Lanes {
     }
 
     fn abandon_claim(&mut self, endpoint: EndpointId) {
-        if let Some(lane) = self.lanes.get_mut(&endpoint) {
-            self.jobs -= lane.claiming;
-            lane.claiming = 0;
+        if let Some(lane) = self.by_endpoint.get_mut(&endpoint) {
+            let (account, room) = (lane.account, std::mem::take(&mut lane.claiming));
+            self.hold(account, |held| held.jobs -= room);
         }
     }
 
     fn drop_if_idle(&mut self, endpoint: EndpointId) {
-        let is_idle = self.lanes.get(&endpoint).is_some_and(|lane| {
-            lane.in_flight == 0
-                && lane.reserved == 0
-                && lane.claiming == 0
-                && lane.ready.is_empty()
-                && lane.stored_due_at.is_none()
-        });
-        if is_idle {
-            self.lanes.remove(&endpoint);
+        if self.by_endpoint.get(&endpoint).is_some_and(Lane::is_idle) {
+            self.by_endpoint.remove(&endpoint);
         }
+    }
+}
+
+impl Lane {
+    fn is_idle(&self) -> bool {
+        self.in_flight == 0
+            && self.reserved == 0
+            && self.claiming == 0
+            && self.ready.is_empty()
+            && self.stored_due_at.is_none()
     }
 }
 

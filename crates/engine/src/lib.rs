@@ -7,9 +7,8 @@
 //!
 //! The way of an event: [`publish`] → `dispatch` (order in `lanes`) → `deliver` → `record`.
 
-use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use store::SharedStore;
 use store::queue::SessionId;
@@ -111,11 +110,8 @@ impl Engine {
             in_flight_max: parts.settings.in_flight_max,
             in_flight_per_endpoint_max: parts.settings.in_flight_per_endpoint_max,
         };
-        let bootstrap_hash = parts
-            .settings
-            .bootstrap_operator_key
-            .as_deref()
-            .map(|key| keys::hash(&pepper, key));
+        let bootstrap_hash =
+            parts.settings.bootstrap_operator_key.as_deref().map(|key| keys::hash(&pepper, key));
         let shared = Shared {
             registry: Registry::new(Arc::clone(&parts.store)),
             store: parts.store,
@@ -197,11 +193,8 @@ impl Engine {
         self.shared.bootstrap_hash.as_ref()
     }
 
-    /// Runs a task of the engine; it ends with the engine.
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let mut tasks = self.shared.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        // Ended tasks are let go, so that the set does not grow.
-        while tasks.try_join_next().is_some() {}
-        tasks.spawn(task);
+    /// The tasks that run as long as the engine does.
+    fn tasks(&self) -> MutexGuard<'_, JoinSet<()>> {
+        self.shared.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -22,10 +22,10 @@ const SESSION_LIVES_FOR: Duration = Duration::from_secs(45);
 const SESSION_EXTENDED_EVERY: Duration = Duration::from_secs(15);
 
 /// How often the last uses of keys are written down.
-const KEY_USES_NOTED_EVERY: Duration = Duration::from_secs(60);
+const KEY_USES_NOTED_EVERY: Duration = Duration::from_mins(1);
 
 /// How often storage is asked to clean up when nobody woke the cleaner.
-const CLEANED_EVERY: Duration = Duration::from_secs(600);
+const CLEANED_EVERY: Duration = Duration::from_mins(10);
 
 /// Rows cleaned in one step: some milliseconds, so that nothing else waits long.
 const CLEANED_ROWS_MAX: usize = 500;
@@ -47,13 +47,15 @@ impl Engine {
         let session = parts.store.begin_session(now.plus(SESSION_LIVES_FOR)).await?;
         let engine = Self::assemble(parts, recorder, pepper, session);
         let first_key = engine.make_first_operator_key().await?;
-        engine.spawn(engine.clone().run_recorder(queue));
-        engine.spawn(engine.clone().run_starter());
-        engine.spawn(engine.clone().run_claimer());
-        engine.spawn(engine.clone().run_looker());
-        engine.spawn(engine.clone().run_session());
-        engine.spawn(engine.clone().run_cleaner());
-        engine.spawn(engine.clone().run_key_notes());
+        {
+            let mut tasks = engine.tasks();
+            tasks.spawn(engine.clone().run_recorder(queue));
+            tasks.spawn(engine.clone().run_claimer());
+            tasks.spawn(engine.clone().run_looker());
+            tasks.spawn(engine.clone().run_session());
+            tasks.spawn(engine.clone().run_cleaner());
+            tasks.spawn(engine.clone().run_key_notes());
+        }
         Ok((engine, first_key))
     }
 
@@ -68,8 +70,15 @@ impl Engine {
         self.give_back_ready().await?;
         self.note_key_uses().await?;
         self.store().close().await?;
-        self.shared.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner).abort_all();
+        self.tasks().abort_all();
         Ok(cut_off)
+    }
+
+    /// Ends everything at once without recording anything, as a killed process would. For tests
+    /// of recovery; whoever runs an engine stops it.
+    pub fn abandon(&self) {
+        self.shared.stopping.store(true, Ordering::SeqCst);
+        self.tasks().abort_all();
     }
 
     /// Whether [`Self::stop`] was called.

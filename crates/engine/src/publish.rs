@@ -168,9 +168,7 @@ impl Engine {
     }
 
     async fn find_roster(&self, scope: Scope, name: &str) -> Result<Arc<Roster>, EngineError> {
-        let unknown = || {
-            EngineError::not_found(&format!("account `{}`", shorten(name)))
-        };
+        let unknown = || EngineError::not_found(&format!("account `{}`", shorten(name)));
         let id = match AccountId::parse(name) {
             Ok(id) => Some(id),
             Err(_) => self.registry().account_named(name).await?,
@@ -210,6 +208,7 @@ impl Engine {
                         let Event { id, account, accepted_at, .. } = ready.event;
                         self.metrics().accepted(owed);
                         self.dispatch().offer(born);
+                        self.start_ready();
                         for endpoint in stored {
                             self.dispatch().note_stored(endpoint, account, accepted_at);
                         }
@@ -325,7 +324,8 @@ fn read_type(contract: Contract, name: &str) -> Result<EventType, EngineError> {
         );
         return Err(EngineError::invalid("type", reason));
     }
-    EventType::parse(name).map_err(|error| EngineError::invalid("type", format!("is wrong: {error}")))
+    EventType::parse(name)
+        .map_err(|error| EngineError::invalid("type", format!("is wrong: {error}")))
 }
 
 fn check_data(data: &[u8]) -> Result<(), EngineError> {
@@ -363,7 +363,8 @@ fn test_event(
     let wanted = known.iter().find(|entry| {
         EventType::parse(entry.name).is_ok_and(|name| endpoint.subscription.wants(&name))
     });
-    Ok(wanted
-        .or_else(|| known.first())
-        .map_or_else(|| ("postrider.test".to_owned(), NO_SAMPLE), |entry| (entry.name.to_owned(), entry.sample)))
+    Ok(wanted.or_else(|| known.first()).map_or_else(
+        || ("postrider.test".to_owned(), NO_SAMPLE),
+        |entry| (entry.name.to_owned(), entry.sample),
+    ))
 }

@@ -56,7 +56,10 @@ impl Registry {
     }
 
     /// The key with that public part.
-    pub(crate) async fn key(&self, public_part: &str) -> Result<Option<Arc<KeyRecord>>, StoreError> {
+    pub(crate) async fn key(
+        &self,
+        public_part: &str,
+    ) -> Result<Option<Arc<KeyRecord>>, StoreError> {
         let read = || async { Ok(self.store.find_key(public_part).await?.map(Arc::new)) };
         self.kept_or_read(&self.keys, &public_part.to_owned(), read).await
     }

@@ -29,7 +29,10 @@ impl Engine {
         };
         match self.store().add_delivery(self.session(), old.account, old.event, new, now).await? {
             Added::Created(claimed) => match place {
-                Some(place) => self.dispatch().offer(vec![(claimed, place)]),
+                Some(place) => {
+                    self.dispatch().offer(vec![(claimed, place)]);
+                    self.start_ready();
+                }
                 None => self.dispatch().note_stored(old.endpoint, old.account, now),
             },
             Added::NoEvent => {

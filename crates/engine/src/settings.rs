@@ -43,7 +43,7 @@ pub struct PlanLimits {
 pub const JOGG_V2_POSTS_MAX: u32 = 20;
 
 /// The window of [`JOGG_V2_POSTS_MAX`].
-pub const JOGG_V2_POST_WINDOW: Duration = Duration::from_secs(60);
+pub const JOGG_V2_POST_WINDOW: Duration = Duration::from_mins(1);
 
 impl Default for Settings {
     fn default() -> Self {

@@ -93,11 +93,7 @@ impl Connector {
 
     /// Tries the addresses one after the other. Each gets a fair share of the time that is left, so
     /// that one that swallows packets does not use up the others' chance.
-    async fn dial_first(
-        &self,
-        addresses: &[IpAddr],
-        port: u16,
-    ) -> Result<Box<dyn Stream>, Failed> {
+    async fn dial_first(&self, addresses: &[IpAddr], port: u16) -> Result<Box<dyn Stream>, Failed> {
         let until = Instant::now() + CONNECT_TIME_MAX;
         let tried = &addresses[..addresses.len().min(ADDRESSES_TRIED_MAX)];
         let mut failed = Failed::new(Failure::Connect, "no address was tried");

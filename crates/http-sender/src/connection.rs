@@ -20,9 +20,11 @@ use tokio::time::Instant;
 
 use crate::failed::{Failed, fell_with_connection};
 use crate::limits::{
-    BODY_BYTES_MAX, CONNECTION_WINDOW_BYTES, HEAD_BYTES_MAX, LIFE_TIME_MAX,
-    STREAMS_PER_CONNECTION_MAX, STREAM_WINDOW_BYTES,
+    BODY_BYTES_MAX, CONNECTION_WINDOW_BYTES, HEAD_BYTES_MAX, LIFE_TIME_MAX, STREAM_WINDOW_BYTES,
+    STREAMS_PER_CONNECTION_MAX,
 };
+use crate::request::Message;
+use crate::stopwatch::{Phase, Stopwatch};
 use crate::wire::{Trace, Wire};
 
 type Body = Full<Bytes>;
@@ -34,6 +36,36 @@ pub(crate) struct Broken {
     /// Nothing of an answer was there, and it was the connection that fell: on a reused connection
     /// this most likely means that it had been closed before the request reached the receiver.
     pub(crate) unheard: bool,
+}
+
+impl From<Failed> for Broken {
+    fn from(failed: Failed) -> Self {
+        Self { failed, unheard: false }
+    }
+}
+
+/// The connection of one request.
+pub(crate) enum Line {
+    Http1(Box<Http1>),
+    Http2(Stream),
+}
+
+impl Line {
+    /// Sends a request and waits for the head of its answer.
+    pub(crate) async fn answer(
+        &mut self,
+        message: &Message<'_>,
+        stopwatch: &mut Stopwatch,
+    ) -> Result<Response<Incoming>, Broken> {
+        let request = message.build(matches!(self, Self::Http2(_)))?;
+        stopwatch.enter(Phase::FirstByte);
+        let answered = match self {
+            Self::Http1(connection) => connection.answer(request).await,
+            Self::Http2(stream) => stream.answer(request).await,
+        };
+        stopwatch.stop();
+        answered
+    }
 }
 
 /// An HTTP/1.1 connection: one request at a time.
@@ -58,10 +90,7 @@ impl Http1 {
         Ok(Self { sender, driver: Some(driver), trace, opened_at: Instant::now() })
     }
 
-    pub(crate) async fn answer(
-        &mut self,
-        request: Request<Body>,
-    ) -> Result<Response<Incoming>, Broken> {
+    async fn answer(&mut self, request: Request<Body>) -> Result<Response<Incoming>, Broken> {
         self.trace.begin();
         let response = self.sender.try_send_request(request);
         self.drive(response).await.map_err(|error| Broken {
@@ -74,6 +103,10 @@ impl Http1 {
     pub(crate) async fn drive<F: Future>(&mut self, future: F) -> F::Output {
         let mut future = pin!(future);
         poll_fn(|context| {
+            // The first poll tells the connection what is wanted, the second takes what it brought.
+            if let Poll::Ready(output) = future.as_mut().poll(context) {
+                return Poll::Ready(output);
+            }
             self.advance(context);
             future.as_mut().poll(context)
         })
@@ -170,10 +203,7 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    pub(crate) async fn answer(
-        &mut self,
-        request: Request<Body>,
-    ) -> Result<Response<Incoming>, Broken> {
+    async fn answer(&mut self, request: Request<Body>) -> Result<Response<Incoming>, Broken> {
         let mut sender = self.connection.sender.clone();
         sender.send_request(request).await.map_err(|error| {
             let unheard = fell_with_connection(&error);

@@ -1,6 +1,7 @@
 //! Why there is no answer: our code for the outcome, and a sentence for the operator's log.
 
 use std::error::Error;
+use std::io;
 
 use domain::attempt::Failure;
 use h2::Reason;
@@ -33,16 +34,29 @@ fn classify(error: &hyper::Error) -> Failure {
     if error.is_parse() || error.is_user() {
         return Failure::Protocol;
     }
-    match source_of::<h2::Error>(error).and_then(h2::Error::reason) {
-        Some(
-            Reason::PROTOCOL_ERROR
-            | Reason::FRAME_SIZE_ERROR
-            | Reason::COMPRESSION_ERROR
-            | Reason::FLOW_CONTROL_ERROR
-            | Reason::HTTP_1_1_REQUIRED,
-        ) => Failure::Protocol,
+    match source_of::<h2::Error>(error) {
+        Some(error) if breaks_http2(error) => Failure::Protocol,
         _ => Failure::Reset,
     }
+}
+
+/// Whether HTTP/2 was broken: by the receiver, as our side found, or by us, as the receiver says.
+///
+/// A reset without an error follows a complete answer (RFC 9113, section 8.1); here, one beyond
+/// our limits.
+fn breaks_http2(error: &h2::Error) -> bool {
+    error.is_library()
+        || (error.is_reset() && error.reason() == Some(Reason::NO_ERROR))
+        || matches!(
+            error.reason(),
+            Some(
+                Reason::PROTOCOL_ERROR
+                    | Reason::FRAME_SIZE_ERROR
+                    | Reason::COMPRESSION_ERROR
+                    | Reason::FLOW_CONTROL_ERROR
+                    | Reason::HTTP_1_1_REQUIRED
+            )
+        )
 }
 
 /// Whether a request that failed so on an HTTP/2 connection was not processed, or fell with the
@@ -50,8 +64,10 @@ fn classify(error: &hyper::Error) -> Failure {
 pub(crate) fn fell_with_connection(error: &hyper::Error) -> bool {
     error.is_canceled()
         || error.is_closed()
+        || source_of::<io::Error>(error).is_some()
         || source_of::<h2::Error>(error).is_some_and(|error| {
-            error.is_io() || error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM)
+            let refused = error.is_remote() && error.reason() == Some(Reason::REFUSED_STREAM);
+            error.is_io() || error.is_go_away() || refused
         })
 }
 
@@ -66,7 +82,7 @@ fn find_source<E: Error + 'static>(error: &dyn Error) -> bool {
         if error.is::<E>() {
             return true;
         }
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         next = match inner {
             Some(inner) if inner.is::<E>() => return true,
             Some(inner) => inner.source(),

@@ -5,10 +5,10 @@
 //! followed, nothing is decompressed, no proxy of the environment is used, nothing in an answer
 //! but its status, `Retry-After` and the beginning of its body has any effect.
 //!
-//! The way of a request: a connection from the [`pool`], or a fresh one from the guarded
-//! [`connect`]or ([`resolve`] → judge → [`dial`] → judge → [`tls`]); the request and its head on
-//! that [`connection`]; the [`response`]'s body as far as the limits go; the connection back into
-//! the pool. Every bound stands in [`limits`].
+//! The way of a request: a connection from the pool, or a fresh one from the guarded connector
+//! (look up → judge → dial → judge → TLS); the request and the head of its answer; the answer's
+//! body as far as the limits go; the connection back into the pool. Every bound stands in
+//! [`limits`]. [`resolve`] and [`dial`] are the parts that tests and the simulation replace.
 
 #![warn(missing_docs)]
 
@@ -39,16 +39,16 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 
-use crate::connect::Connector;
-use crate::connection::{Http1, Http2, Stream};
+use crate::connect::{Connected, Connector};
+use crate::connection::{Broken, Http1, Http2, Line};
 use crate::dial::{Dial, TcpDial};
 use crate::failed::Failed;
 use crate::limits::{BODY_TIME_MAX, HEAD_FIELDS_MAX};
-use crate::pool::{Pool, Reused};
+use crate::pool::Pool;
 use crate::request::{Message, probe_headers};
 use crate::resolve::{HickoryResolver, Resolve};
 use crate::response::{Excerpt, retry_after};
-use crate::stopwatch::{Phase, Stopwatch};
+use crate::stopwatch::Stopwatch;
 use crate::tls::Roots;
 
 /// Sends requests over the network.
@@ -85,70 +85,26 @@ impl HttpSender {
         stopwatch: &mut Stopwatch,
     ) -> Result<Answer, Failed> {
         let origin = message.url.origin();
-        if let Some(reused) = self.pool.take(origin) {
-            let mut line = Line::from(reused);
-            match line.answer(message, stopwatch).await? {
-                Heard::Answer(response) => return Answer::new(response, line),
-                Heard::Broken { unheard: true, .. } => {}
-                Heard::Broken { failed, unheard: false } => return Err(failed),
+        if let Some(mut line) = self.pool.take(origin) {
+            match line.answer(message, stopwatch).await {
+                Ok(response) => return Answer::new(response, line),
+                Err(Broken { unheard: true, .. }) => {}
+                Err(Broken { failed, .. }) => return Err(failed),
             }
         }
-        let connected = self.connector.connect(message.url, stopwatch).await?;
-        let mut line = if connected.http2 {
-            let connection = Http2::open(connected.wire).await?;
+        let Connected { wire, http2 } = self.connector.connect(message.url, stopwatch).await?;
+        let mut line = if http2 {
+            let connection = Http2::open(wire).await?;
             self.pool.share(origin, &connection);
-            let Some(stream) = connection.lease() else {
-                return Err(Failed::new(Failure::Reset, "the connection closed at once"));
-            };
-            Line::Http2(stream)
+            let closed = || Failed::new(Failure::Reset, "the connection closed at once");
+            Line::Http2(connection.lease().ok_or_else(closed)?)
         } else {
-            Line::Http1(Http1::open(connected.wire).await?)
+            Line::Http1(Box::new(Http1::open(wire).await?))
         };
-        match line.answer(message, stopwatch).await? {
-            Heard::Answer(response) => Answer::new(response, line),
-            Heard::Broken { failed, .. } => Err(failed),
+        match line.answer(message, stopwatch).await {
+            Ok(response) => Answer::new(response, line),
+            Err(Broken { failed, .. }) => Err(failed),
         }
-    }
-}
-
-/// The connection of one request.
-enum Line {
-    Http1(Http1),
-    Http2(Stream),
-}
-
-impl From<Reused> for Line {
-    fn from(reused: Reused) -> Self {
-        match reused {
-            Reused::Http1(connection) => Self::Http1(connection),
-            Reused::Http2(stream) => Self::Http2(stream),
-        }
-    }
-}
-
-/// What a request on one connection came to.
-enum Heard {
-    Answer(Response<Incoming>),
-    Broken { failed: Failed, unheard: bool },
-}
-
-impl Line {
-    async fn answer(
-        &mut self,
-        message: &Message<'_>,
-        stopwatch: &mut Stopwatch,
-    ) -> Result<Heard, Failed> {
-        let request = message.build(matches!(self, Self::Http2(_)))?;
-        stopwatch.enter(Phase::FirstByte);
-        let answered = match self {
-            Self::Http1(connection) => connection.answer(request).await,
-            Self::Http2(stream) => stream.answer(request).await,
-        };
-        stopwatch.stop();
-        Ok(match answered {
-            Ok(response) => Heard::Answer(response),
-            Err(broken) => Heard::Broken { failed: broken.failed, unheard: broken.unheard },
-        })
     }
 }
 

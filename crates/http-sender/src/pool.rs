@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::time::{Instant, sleep};
 
-use crate::connection::{Http1, Http2, Stream};
+use crate::connection::{Http1, Http2, Line};
 use crate::limits::{IDLE_MAX, IDLE_PER_ORIGIN_MAX, IDLE_TIME_MAX, SWEEP_EVERY};
 
 #[derive(Default)]
@@ -33,38 +33,32 @@ struct Origin {
 }
 
 struct Idle {
-    connection: Http1,
+    connection: Box<Http1>,
     since: Instant,
-}
-
-/// A connection that was used before.
-pub(crate) enum Reused {
-    Http1(Http1),
-    Http2(Stream),
 }
 
 impl Pool {
     /// A usable connection to the origin, if there is one.
-    pub(crate) fn take(&self, origin: &str) -> Option<Reused> {
+    pub(crate) fn take(&self, origin: &str) -> Option<Line> {
         loop {
             let mut idle = {
                 let mut connections = self.lock();
                 let found = connections.by_origin.get_mut(origin)?;
                 if let Some(stream) = found.http2.iter().find_map(Http2::lease) {
-                    return Some(Reused::Http2(stream));
+                    return Some(Line::Http2(stream));
                 }
                 let idle = found.http1.pop()?;
                 connections.idle -= 1;
                 idle
             };
             if idle.since.elapsed() < IDLE_TIME_MAX && idle.connection.is_usable() {
-                return Some(Reused::Http1(idle.connection));
+                return Some(Line::Http1(idle.connection));
             }
         }
     }
 
     /// Keeps a connection for the next request. When there is no room it is closed instead.
-    pub(crate) fn put(self: &Arc<Self>, origin: &str, connection: Http1) {
+    pub(crate) fn put(self: &Arc<Self>, origin: &str, connection: Box<Http1>) {
         let mut connections = self.lock();
         if connections.idle >= IDLE_MAX {
             return;

@@ -42,8 +42,7 @@ impl Message<'_> {
         let path = PathAndQuery::try_from(self.url.path_and_query())?;
         let uri = if http2 {
             let mut parts = http::uri::Parts::default();
-            parts.scheme =
-                Some(if self.url.is_https() { Scheme::HTTPS } else { Scheme::HTTP });
+            parts.scheme = Some(if self.url.is_https() { Scheme::HTTPS } else { Scheme::HTTP });
             parts.authority = Some(Authority::try_from(self.url.authority())?);
             parts.path_and_query = Some(path);
             Uri::from_parts(parts)?
@@ -59,5 +58,47 @@ impl Message<'_> {
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
         Ok(request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+        #[test]
+        fn every_url_that_can_be_stored_can_be_requested(
+            port in "(:8443)?",
+            path in "[!-~]{0,40}",
+            query in "(\\?[!-~]{0,40})?",
+        ) {
+            let text = format!("https://hooks.customer.com{port}/{path}{query}");
+            let Ok(url) = TargetUrl::from_stored(&text) else { return Ok(()) };
+            let (headers, body) = (probe_headers(), Bytes::new());
+            let message =
+                Message { method: Method::POST, url: &url, headers: &headers, body: &body };
+            let http1 = message.build(false).unwrap();
+            prop_assert_eq!(http1.uri().to_string(), url.path_and_query());
+            prop_assert_eq!(http1.headers()["host"].to_str().unwrap(), url.authority());
+            let http2 = message.build(true).unwrap();
+            prop_assert_eq!(http2.uri().to_string(), url.as_str());
+            prop_assert!(!http2.headers().contains_key("host"));
+        }
+    }
+
+    #[test]
+    fn a_header_that_would_break_the_request_is_not_written() {
+        let url = TargetUrl::from_stored("https://a.com/").unwrap();
+        let body = Bytes::new();
+        for (name, value) in [("x a", "y"), ("x", "y\r\nHost: b.com"), ("", "y"), ("x:", "y")] {
+            let headers = [(name.into(), value.to_owned())];
+            let message =
+                Message { method: Method::POST, url: &url, headers: &headers, body: &body };
+            assert_eq!(message.build(false).unwrap_err().failure, Failure::Protocol);
+        }
     }
 }

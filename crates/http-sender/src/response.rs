@@ -18,9 +18,10 @@ pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = if value.bytes().all(|byte| byte.is_ascii_digit()) {
         // Only an overlong number fails to parse here, or none at all.
-        value.parse().map_or_else(|_| (!value.is_empty()).then_some(RETRY_AFTER_MAX), |seconds| {
-            Some(Duration::from_secs(seconds))
-        })?
+        value.parse().map_or_else(
+            |_| (!value.is_empty()).then_some(RETRY_AFTER_MAX),
+            |seconds| Some(Duration::from_secs(seconds)),
+        )?
     } else {
         let until = httpdate::parse_http_date(value).ok()?;
         let now = httpdate::parse_http_date(headers.get(header::DATE)?.to_str().ok()?).ok()?;

@@ -52,15 +52,12 @@ impl Wire {
         Arc::clone(&self.trace)
     }
 
-    /// Turns a failed write into one that took everything.
-    fn swallow(&self, written: io::Result<usize>, offered: usize) -> io::Result<usize> {
-        match written {
-            Ok(written) => Ok(written),
-            Err(_) => {
-                self.trace.write_broken.store(true, Ordering::Relaxed);
-                Ok(offered)
-            }
-        }
+    /// How much was taken of what was offered; everything, once writing has failed.
+    fn taken(&self, written: io::Result<usize>, offered: usize) -> usize {
+        written.unwrap_or_else(|_| {
+            self.trace.write_broken.store(true, Ordering::Relaxed);
+            offered
+        })
     }
 }
 
@@ -89,7 +86,7 @@ impl AsyncWrite for Wire {
             return Poll::Ready(Ok(buffer.len()));
         }
         let written = ready!(Pin::new(&mut self.stream).poll_write(context, buffer));
-        Poll::Ready(self.swallow(written, buffer.len()))
+        Poll::Ready(Ok(self.taken(written, buffer.len())))
     }
 
     fn poll_write_vectored(
@@ -102,7 +99,7 @@ impl AsyncWrite for Wire {
             return Poll::Ready(Ok(offered));
         }
         let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(context, buffers));
-        Poll::Ready(self.swallow(written, offered))
+        Poll::Ready(Ok(self.taken(written, offered)))
     }
 
     fn is_write_vectored(&self) -> bool {

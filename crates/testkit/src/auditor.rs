@@ -83,27 +83,20 @@ impl Auditor {
 
     /// Deliveries to this path belong to an endpoint of the contract with this secret.
     pub fn endpoint(&mut self, path: &str, contract: Contract, secret: &str) {
-        self.endpoints
-            .insert(path.to_owned(), (contract, secret.to_owned()));
+        self.endpoints.insert(path.to_owned(), (contract, secret.to_owned()));
     }
 
     /// The event was acknowledged and is owed to the endpoints at these paths.
     pub fn acknowledged<'a>(&mut self, event: EventId, paths: impl IntoIterator<Item = &'a str>) {
-        self.owed
-            .extend(paths.into_iter().map(|path| (path.to_owned(), event)));
+        self.owed.extend(paths.into_iter().map(|path| (path.to_owned(), event)));
     }
 
     /// Whether every event acknowledged has arrived and was answered 2xx: what to wait for before
     /// judging.
     pub fn has_all(&self, requests: &[ReceivedRequest]) -> bool {
-        let arrived: BTreeSet<_> = requests
-            .iter()
-            .filter(|r| r.succeeded())
-            .filter_map(key)
-            .collect();
-        self.owed
-            .iter()
-            .all(|(path, event)| arrived.contains(&(path.as_str(), *event)))
+        let arrived: BTreeSet<_> =
+            requests.iter().filter(|r| r.succeeded()).filter_map(key).collect();
+        self.owed.iter().all(|(path, event)| arrived.contains(&(path.as_str(), *event)))
     }
 
     /// Every promise these requests break. Requests other than POST are not looked at.
@@ -115,40 +108,24 @@ impl Auditor {
             let path = request.path.clone();
             let webhook_id = || request.header("webhook-id").map(str::to_owned);
             let Some((contract, secret)) = self.endpoints.get(&path) else {
-                violations.push(Violation::Phantom {
-                    webhook_id: webhook_id(),
-                    path,
-                });
+                violations.push(Violation::Phantom { webhook_id: webhook_id(), path });
                 continue;
             };
             if let Err(error) = verify(*contract, secret, request) {
                 let webhook_id = webhook_id();
-                violations.push(Violation::NotGenuine {
-                    webhook_id,
-                    path: path.clone(),
-                    error,
-                });
+                violations.push(Violation::NotGenuine { webhook_id, path: path.clone(), error });
             }
             let Some((path_key, event)) = key(request) else {
-                violations.push(Violation::Phantom {
-                    webhook_id: webhook_id(),
-                    path,
-                });
+                violations.push(Violation::Phantom { webhook_id: webhook_id(), path });
                 continue;
             };
             let owed = self.owed.contains(&(path.clone(), event));
             if !owed && faults == Faults::None {
-                violations.push(Violation::Phantom {
-                    webhook_id: webhook_id(),
-                    path,
-                });
+                violations.push(Violation::Phantom { webhook_id: webhook_id(), path });
                 continue;
             }
             if *bodies.entry(event).or_insert(&request.body) != &request.body {
-                violations.push(Violation::BodyChanged {
-                    event,
-                    path: path.clone(),
-                });
+                violations.push(Violation::BodyChanged { event, path: path.clone() });
             }
             let again = succeeded.contains(&(path_key, event));
             if again && faults == Faults::None {
@@ -158,36 +135,24 @@ impl Auditor {
                 succeeded.insert((path_key, event));
             }
         }
-        let lost = self
-            .owed
-            .iter()
-            .filter(|(path, event)| !succeeded.contains(&(path, *event)));
-        violations.extend(lost.map(|(path, event)| Violation::Lost {
-            event: *event,
-            path: path.clone(),
-        }));
+        let lost = self.owed.iter().filter(|(path, event)| !succeeded.contains(&(path, *event)));
+        violations.extend(
+            lost.map(|(path, event)| Violation::Lost { event: *event, path: path.clone() }),
+        );
         violations
     }
 
     /// Panics with every promise these requests break, if there is one.
     pub fn assert_kept(&self, requests: &[ReceivedRequest], faults: Faults) {
         let violations = self.judge(requests, faults);
-        assert!(
-            violations.is_empty(),
-            "{} broken promises: {violations:#?}",
-            violations.len()
-        );
+        assert!(violations.is_empty(), "{} broken promises: {violations:#?}", violations.len());
     }
 }
 
 /// Whether the counts balance: accepted = delivered + exhausted + cancelled + pending.
 pub fn judge_counts(counts: Counts) -> Result<(), Violation> {
     let accounted = counts.pending + counts.delivered + counts.exhausted + counts.cancelled;
-    if counts.created == accounted {
-        Ok(())
-    } else {
-        Err(Violation::Unbalanced(counts))
-    }
+    if counts.created == accounted { Ok(()) } else { Err(Violation::Unbalanced(counts)) }
 }
 
 fn key(request: &ReceivedRequest) -> Option<(&str, EventId)> {
@@ -235,10 +200,7 @@ mod tests {
     #[test]
     fn retries_until_a_success_break_no_promise() {
         let event = EventId::from_u128(1);
-        let requests = [
-            a_request(event, "/a", b"x", 500),
-            a_request(event, "/a", b"x", 204),
-        ];
+        let requests = [a_request(event, "/a", b"x", 500), a_request(event, "/a", b"x", 204)];
         let auditor = an_auditor(&[1]);
         assert!(auditor.has_all(&requests) && !auditor.has_all(&requests[..1]));
         assert_eq!(auditor.judge(&requests, Faults::None), []);
@@ -251,38 +213,20 @@ mod tests {
         let judge = |requests: &[ReceivedRequest]| an_auditor(&[1]).judge(requests, Faults::None);
         let good = a_request(one, "/a", b"x", 200);
 
-        assert_eq!(
-            judge(&[]),
-            [Violation::Lost {
-                event: one,
-                path: path()
-            }]
-        );
+        assert_eq!(judge(&[]), [Violation::Lost { event: one, path: path() }]);
         assert_eq!(
             judge(&[good.clone(), a_request(two, "/a", b"x", 200)]),
-            [Violation::Phantom {
-                webhook_id: Some(two.to_string()),
-                path: path()
-            }]
+            [Violation::Phantom { webhook_id: Some(two.to_string()), path: path() }]
         );
         assert_eq!(
             judge(&[good.clone(), good.clone()]),
-            [Violation::Duplicate {
-                event: one,
-                path: path()
-            }]
+            [Violation::Duplicate { event: one, path: path() }]
         );
         assert_eq!(
             judge(&[a_request(one, "/a", b"y", 500), good.clone()]),
-            [Violation::BodyChanged {
-                event: one,
-                path: path()
-            }]
+            [Violation::BodyChanged { event: one, path: path() }]
         );
-        let forged = ReceivedRequest {
-            body: Bytes::from_static(b"z"),
-            ..good.clone()
-        };
+        let forged = ReceivedRequest { body: Bytes::from_static(b"z"), ..good.clone() };
         assert_eq!(
             judge(&[forged]),
             [Violation::NotGenuine {
@@ -291,15 +235,8 @@ mod tests {
                 error: VerifyError::Wrong("webhook-signature"),
             }]
         );
-        assert_eq!(
-            an_auditor(&[1]).judge(&[good.clone(), good], Faults::Some),
-            []
-        );
-        let counts = Counts {
-            created: 2,
-            delivered: 1,
-            ..Counts::default()
-        };
+        assert_eq!(an_auditor(&[1]).judge(&[good.clone(), good], Faults::Some), []);
+        let counts = Counts { created: 2, delivered: 1, ..Counts::default() };
         assert_eq!(judge_counts(counts), Err(Violation::Unbalanced(counts)));
     }
 }

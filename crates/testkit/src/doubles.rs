@@ -38,18 +38,12 @@ pub struct Reply {
 impl Reply {
     /// Answers with this status at once.
     pub fn status(status: u16) -> Self {
-        Self::outcome(Outcome::Answered {
-            status,
-            retry_after: None,
-        })
+        Self::outcome(Outcome::Answered { status, retry_after: None })
     }
 
     /// Answers with this status and asks to wait so long.
     pub fn retry_after(status: u16, wait: Duration) -> Self {
-        Self::outcome(Outcome::Answered {
-            status,
-            retry_after: Some(wait),
-        })
+        Self::outcome(Outcome::Answered { status, retry_after: Some(wait) })
     }
 
     /// Fails so at once.
@@ -64,12 +58,7 @@ impl Reply {
 
     /// Ends with this outcome at once.
     pub fn outcome(outcome: Outcome) -> Self {
-        Self {
-            outcome,
-            delay: Duration::ZERO,
-            gate: None,
-            excerpt: Bytes::new(),
-        }
+        Self { outcome, delay: Duration::ZERO, gate: None, excerpt: Bytes::new() }
     }
 
     /// Not before `delay` has passed; a delay of the request's time limit or more is a time-out.
@@ -146,11 +135,7 @@ impl ScriptedSender {
 
     /// Appends replies for the next requests to this URL, one each.
     pub fn script(&self, url: &str, replies: impl IntoIterator<Item = Reply>) {
-        self.scripts()
-            .queues
-            .entry(url.to_owned())
-            .or_default()
-            .extend(replies);
+        self.scripts().queues.entry(url.to_owned()).or_default().extend(replies);
     }
 
     /// Replies so to every request to this URL, once its script is used up.
@@ -165,11 +150,7 @@ impl ScriptedSender {
 
     /// Appends outcomes for the next probes of this URL, one each; afterwards probes succeed.
     pub fn script_probes(&self, url: &str, outcomes: impl IntoIterator<Item = Outcome>) {
-        self.scripts()
-            .probes
-            .entry(url.to_owned())
-            .or_default()
-            .extend(outcomes);
+        self.scripts().probes.entry(url.to_owned()).or_default().extend(outcomes);
     }
 
     /// Every request so far, in the order of their beginnings.
@@ -179,10 +160,7 @@ impl ScriptedSender {
 
     /// Every request to this URL so far.
     pub fn requests_to(&self, url: &str) -> Vec<SentRequest> {
-        self.requests()
-            .into_iter()
-            .filter(|sent| sent.request.url.as_str() == url)
-            .collect()
+        self.requests().into_iter().filter(|sent| sent.request.url.as_str() == url).collect()
     }
 
     /// The URLs probed so far.
@@ -196,10 +174,7 @@ impl ScriptedSender {
     ///
     /// When they do not come within 40 days.
     pub async fn wait_for(&self, count: usize) -> Vec<SentRequest> {
-        self.wait_until(&format!("{count} requests"), |requests| {
-            requests.len() >= count
-        })
-        .await
+        self.wait_until(&format!("{count} requests"), |requests| requests.len() >= count).await
     }
 
     /// Every request so far, once `enough` holds of them. For paused time.
@@ -212,10 +187,7 @@ impl ScriptedSender {
         awaited: &str,
         enough: impl FnMut(&[SentRequest]) -> bool,
     ) -> Vec<SentRequest> {
-        self.0
-            .requests
-            .wait_until(awaited, PAUSED_PATIENCE, enough)
-            .await
+        self.0.requests.wait_until(awaited, PAUSED_PATIENCE, enough).await
     }
 
     /// Ends once `count` requests have been replied to. For paused time.
@@ -225,10 +197,7 @@ impl ScriptedSender {
     /// When they are not within 40 days.
     pub async fn wait_for_replies(&self, count: usize) {
         let awaited = format!("{count} replies");
-        self.0
-            .ended
-            .wait_until(&awaited, PAUSED_PATIENCE, |ended| ended.len() >= count)
-            .await;
+        self.0.ended.wait_until(&awaited, PAUSED_PATIENCE, |ended| ended.len() >= count).await;
     }
 
     /// Requests to this URL on their way now.
@@ -247,10 +216,7 @@ impl ScriptedSender {
     }
 
     fn scripts(&self) -> MutexGuard<'_, SenderScripts> {
-        self.0
-            .scripts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.0.scripts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn begin(&self, url: &str) -> Reply {
@@ -294,10 +260,7 @@ impl Sender for ScriptedSender {
         let url = request.url.as_str().to_owned();
         let reply = self.begin(&url);
         let on_its_way = OnItsWay { sender: self, url };
-        self.0.requests.push(SentRequest {
-            request,
-            at: began_at,
-        });
+        self.0.requests.push(SentRequest { request, at: began_at });
         if let Some(gate) = &reply.gate {
             gate.passed().await;
         }
@@ -308,11 +271,7 @@ impl Sender for ScriptedSender {
         drop(on_its_way);
         self.0.ended.push(());
         let duration = began_at.elapsed();
-        let outcome = if in_time {
-            reply.outcome
-        } else {
-            Outcome::Failed(Failure::Timeout)
-        };
+        let outcome = if in_time { reply.outcome } else { Outcome::Failed(Failure::Timeout) };
         let answered = outcome.status().is_some();
         Exchange {
             outcome,
@@ -321,26 +280,15 @@ impl Sender for ScriptedSender {
                 first_byte: if answered { duration } else { Duration::ZERO },
                 ..Phases::default()
             },
-            response_excerpt: if answered {
-                reply.excerpt
-            } else {
-                Bytes::new()
-            },
+            response_excerpt: if answered { reply.excerpt } else { Bytes::new() },
             detail: None,
         }
     }
 
     async fn probe(&self, url: &TargetUrl, _timeout: Duration) -> Outcome {
         self.0.probes.push(url.as_str().to_owned());
-        let scripted = self
-            .scripts()
-            .probes
-            .get_mut(url.as_str())
-            .and_then(VecDeque::pop_front);
-        scripted.unwrap_or(Outcome::Answered {
-            status: 204,
-            retry_after: None,
-        })
+        let scripted = self.scripts().probes.get_mut(url.as_str()).and_then(VecDeque::pop_front);
+        scripted.unwrap_or(Outcome::Answered { status: 204, retry_after: None })
     }
 }
 
@@ -355,23 +303,17 @@ pub struct TestClock {
 impl TestClock {
     /// A clock that shows `start` now.
     pub fn starting_at(start: Timestamp) -> Self {
-        Self {
-            start,
-            created: Instant::now(),
-            shift_millis: AtomicI64::new(0),
-        }
+        Self { start, created: Instant::now(), shift_millis: AtomicI64::new(0) }
     }
 
     /// Sets the clock forward, as an administrator or NTP might; the runtime's time stays.
     pub fn set_forward(&self, length: Duration) {
-        self.shift_millis
-            .fetch_add(length.as_millis() as i64, Ordering::SeqCst);
+        self.shift_millis.fetch_add(length.as_millis() as i64, Ordering::SeqCst);
     }
 
     /// Sets the clock back; the runtime's time stays.
     pub fn set_back(&self, length: Duration) {
-        self.shift_millis
-            .fetch_sub(length.as_millis() as i64, Ordering::SeqCst);
+        self.shift_millis.fetch_sub(length.as_millis() as i64, Ordering::SeqCst);
     }
 }
 
@@ -395,10 +337,7 @@ impl SeededEntropy {
 
     fn next(&self) -> u64 {
         const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
-        let mut bits = self
-            .0
-            .fetch_add(GOLDEN, Ordering::SeqCst)
-            .wrapping_add(GOLDEN);
+        let mut bits = self.0.fetch_add(GOLDEN, Ordering::SeqCst).wrapping_add(GOLDEN);
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         bits ^ (bits >> 31)

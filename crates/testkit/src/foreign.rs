@@ -57,9 +57,7 @@ impl Language {
                 let folder = tool("POSTRIDER_TEST_NODE_FOLDER", "target/test-tools/node");
                 let mut command = Command::new(node());
                 // The link lies beside the library; where it leads to, there is none.
-                command
-                    .arg("--preserve-symlinks-main")
-                    .arg(folder.join("standard_webhooks.mjs"));
+                command.arg("--preserve-symlinks-main").arg(folder.join("standard_webhooks.mjs"));
                 command
             }
             Self::Go => {
@@ -92,9 +90,7 @@ pub struct ForeignReceiver {
 
 impl fmt::Debug for ForeignReceiver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ForeignReceiver")
-            .field("address", &self.address)
-            .finish_non_exhaustive()
+        f.debug_struct("ForeignReceiver").field("address", &self.address).finish_non_exhaustive()
     }
 }
 
@@ -138,12 +134,7 @@ impl ForeignReceiver {
                 });
             }
         });
-        Self {
-            process,
-            address,
-            verdicts,
-            _workshop: workshop,
-        }
+        Self { process, address, verdicts, _workshop: workshop }
     }
 
     /// Where it listens, `127.0.0.1:PORT`.
@@ -168,9 +159,7 @@ impl ForeignReceiver {
     /// When they do not come within [`PATIENCE`].
     pub async fn wait_for(&self, count: usize) -> Vec<Verdict> {
         let awaited = format!("{count} verdicts");
-        self.verdicts
-            .wait_until(&awaited, PATIENCE, |verdicts| verdicts.len() >= count)
-            .await
+        self.verdicts.wait_until(&awaited, PATIENCE, |verdicts| verdicts.len() >= count).await
     }
 }
 
@@ -189,10 +178,8 @@ impl Workshop {
         use std::sync::atomic::{AtomicUsize, Ordering};
         static BUILT: AtomicUsize = AtomicUsize::new(0);
         let number = BUILT.fetch_add(1, Ordering::SeqCst);
-        let folder = project().join(format!(
-            "target/test-tools/go-{}-{number}",
-            std::process::id()
-        ));
+        let folder =
+            project().join(format!("target/test-tools/go-{}-{number}", std::process::id()));
         let built = Command::new("go")
             .arg("build")
             .arg("-o")
@@ -200,11 +187,7 @@ impl Workshop {
             .arg(source)
             .output()
             .expect("the test asked whether Go is here");
-        assert!(
-            built.status.success(),
-            "{}",
-            String::from_utf8_lossy(&built.stderr)
-        );
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
         Self(folder)
     }
 }

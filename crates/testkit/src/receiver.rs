@@ -51,10 +51,7 @@ pub struct ReceivedRequest {
 impl ReceivedRequest {
     /// The first value of a header, by its lower-case name.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
     /// Whether the script answers it with 2xx.
@@ -85,12 +82,7 @@ pub struct Answer {
 
 #[derive(Clone, Debug)]
 enum Deed {
-    Respond {
-        status: u16,
-        headers: Vec<(String, String)>,
-        body: Bytes,
-        cut: bool,
-    },
+    Respond { status: u16, headers: Vec<(String, String)>, body: Bytes, cut: bool },
     Hang,
     Close,
 }
@@ -100,29 +92,18 @@ impl Answer {
     pub fn status(status: u16) -> Self {
         Self {
             gate: None,
-            deed: Deed::Respond {
-                status,
-                headers: Vec::new(),
-                body: Bytes::new(),
-                cut: false,
-            },
+            deed: Deed::Respond { status, headers: Vec::new(), body: Bytes::new(), cut: false },
         }
     }
 
     /// Never answers, and keeps the connection open.
     pub fn hang() -> Self {
-        Self {
-            gate: None,
-            deed: Deed::Hang,
-        }
+        Self { gate: None, deed: Deed::Hang }
     }
 
     /// Reads the request, then closes the connection without a byte of answer.
     pub fn close() -> Self {
-        Self {
-            gate: None,
-            deed: Deed::Close,
-        }
+        Self { gate: None, deed: Deed::Close }
     }
 
     /// With this header too.
@@ -176,9 +157,7 @@ impl Answer {
 
     fn status_if_whole(&self) -> Option<u16> {
         match self.deed {
-            Deed::Respond {
-                status, cut: false, ..
-            } => Some(status),
+            Deed::Respond { status, cut: false, .. } => Some(status),
             Deed::Respond { .. } | Deed::Hang | Deed::Close => None,
         }
     }
@@ -215,12 +194,8 @@ impl Receiver {
     ///
     /// When 127.0.0.1 has no free port.
     pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0")
-            .await
-            .expect("127.0.0.1 has a free port");
-        let address = listener
-            .local_addr()
-            .expect("a bound listener has an address");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("127.0.0.1 has a free port");
+        let address = listener.local_addr().expect("a bound listener has an address");
         let shared = Arc::new(Shared {
             requests: Journal::default(),
             scripts: Mutex::new(Scripts {
@@ -233,11 +208,7 @@ impl Receiver {
             in_flight_peak: AtomicUsize::new(0),
         });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
-        Self {
-            address,
-            shared,
-            accepting,
-        }
+        Self { address, shared, accepting }
     }
 
     /// Where it listens.
@@ -253,11 +224,7 @@ impl Receiver {
     /// Appends answers for the next requests to this path, one each.
     pub fn script(&self, path: &str, answers: impl IntoIterator<Item = Answer>) {
         self.scripts(|scripts| {
-            scripts
-                .queues
-                .entry(path.to_owned())
-                .or_default()
-                .extend(answers);
+            scripts.queues.entry(path.to_owned()).or_default().extend(answers);
         });
     }
 
@@ -280,10 +247,7 @@ impl Receiver {
 
     /// Every request to this path so far.
     pub fn requests_to(&self, path: &str) -> Vec<ReceivedRequest> {
-        self.requests()
-            .into_iter()
-            .filter(|request| request.path == path)
-            .collect()
+        self.requests().into_iter().filter(|request| request.path == path).collect()
     }
 
     /// Every request so far, once there are `count`.
@@ -292,10 +256,7 @@ impl Receiver {
     ///
     /// When they do not come within [`PATIENCE`].
     pub async fn wait_for(&self, count: usize) -> Vec<ReceivedRequest> {
-        self.wait_until(&format!("{count} requests"), |requests| {
-            requests.len() >= count
-        })
-        .await
+        self.wait_until(&format!("{count} requests"), |requests| requests.len() >= count).await
     }
 
     /// Every request so far, once `enough` holds of them.
@@ -308,10 +269,7 @@ impl Receiver {
         awaited: &str,
         enough: impl FnMut(&[ReceivedRequest]) -> bool,
     ) -> Vec<ReceivedRequest> {
-        self.shared
-            .requests
-            .wait_until(awaited, PATIENCE, enough)
-            .await
+        self.shared.requests.wait_until(awaited, PATIENCE, enough).await
     }
 
     /// Connections accepted so far.
@@ -325,13 +283,7 @@ impl Receiver {
     }
 
     fn scripts(&self, change: impl FnOnce(&mut Scripts)) {
-        change(
-            &mut self
-                .shared
-                .scripts
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
+        change(&mut self.shared.scripts.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
@@ -347,11 +299,7 @@ impl Shared {
         if let Some(answer) = scripts.queues.get_mut(path).and_then(VecDeque::pop_front) {
             return answer;
         }
-        scripts
-            .per_path
-            .get(path)
-            .unwrap_or(&scripts.otherwise)
-            .clone()
+        scripts.per_path.get(path).unwrap_or(&scripts.otherwise).clone()
     }
 }
 
@@ -400,11 +348,7 @@ async fn answer(
     let Ok(body) = body.collect().await else {
         return Err(ClosedByScript);
     };
-    let path = head
-        .uri
-        .path_and_query()
-        .map_or("/", |path| path.as_str())
-        .to_owned();
+    let path = head.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
     let answer = shared.next_answer(&path);
     let _in_flight = InFlight::begin(shared);
     shared.requests.push(ReceivedRequest {
@@ -413,10 +357,7 @@ async fn answer(
             .headers
             .iter()
             .map(|(name, value)| {
-                (
-                    name.to_string(),
-                    String::from_utf8_lossy(value.as_bytes()).into_owned(),
-                )
+                (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())
             })
             .collect(),
         path,
@@ -431,12 +372,7 @@ async fn answer(
     match answer.deed {
         Deed::Hang => std::future::pending().await,
         Deed::Close => Err(ClosedByScript),
-        Deed::Respond {
-            status,
-            headers,
-            body,
-            cut,
-        } => {
+        Deed::Respond { status, headers, body, cut } => {
             let mut response = Response::builder().status(status);
             for (name, value) in headers {
                 response = response.header(name, value);
@@ -444,14 +380,8 @@ async fn answer(
             if cut {
                 response = response.header("content-length", body.len() + 1);
             }
-            let body = ScriptedBody {
-                bytes: Some(body),
-                cut,
-                flushed: false,
-            };
-            Ok(response
-                .body(body)
-                .expect("the test's script is a legal response"))
+            let body = ScriptedBody { bytes: Some(body), cut, flushed: false };
+            Ok(response.body(body).expect("the test's script is a legal response"))
         }
     }
 }

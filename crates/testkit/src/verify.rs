@@ -83,11 +83,7 @@ pub fn verify_hex(
     if value.len() != 64 || !value.bytes().all(digits) {
         return Err(VerifyError::Malformed(name, value.to_owned()));
     }
-    if value == sign_hex(secret, body) {
-        Ok(())
-    } else {
-        Err(VerifyError::Wrong(name))
-    }
+    if value == sign_hex(secret, body) { Ok(()) } else { Err(VerifyError::Wrong(name)) }
 }
 
 /// Verifies the three Standard Webhooks headers. Says nothing about how old the timestamp is: the
@@ -103,10 +99,7 @@ pub fn verify_standard(
         return Err(VerifyError::Malformed("webhook-id", id.to_owned()));
     }
     if timestamp.is_empty() || !timestamp.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(VerifyError::Malformed(
-            "webhook-timestamp",
-            timestamp.to_owned(),
-        ));
+        return Err(VerifyError::Malformed("webhook-timestamp", timestamp.to_owned()));
     }
     let well_formed = |signature: &str| {
         signature.split_once(',').is_some_and(|(version, encoded)| {
@@ -114,10 +107,7 @@ pub fn verify_standard(
         })
     };
     if !signatures.split(' ').all(well_formed) {
-        return Err(VerifyError::Malformed(
-            "webhook-signature",
-            signatures.to_owned(),
-        ));
+        return Err(VerifyError::Malformed("webhook-signature", signatures.to_owned()));
     }
     let expected = sign_standard(secret, id, timestamp, body)?;
     if signatures.split(' ').any(|signature| signature == expected) {
@@ -132,13 +122,10 @@ pub fn sign_hex(secret: &str, body: &[u8]) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes())
         .expect("HMAC takes a key of any length (RFC 2104)");
     mac.update(body);
-    mac.finalize()
-        .into_bytes()
-        .iter()
-        .fold(String::new(), |mut text, byte| {
-            write!(text, "{byte:02x}").expect("a String takes everything");
-            text
-        })
+    mac.finalize().into_bytes().iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("a String takes everything");
+        text
+    })
 }
 
 /// One Standard Webhooks signature, `v1,…`.
@@ -157,24 +144,14 @@ pub fn sign_standard(
     let mut mac =
         Hmac::<Sha256>::new_from_slice(&key).expect("HMAC takes a key of any length (RFC 2104)");
     mac.update(&signed);
-    Ok(format!(
-        "v1,{}",
-        STANDARD.encode(mac.finalize().into_bytes())
-    ))
+    Ok(format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes())))
 }
 
 fn only<'a>(request: &'a ReceivedRequest, name: &'static str) -> Result<&'a str, VerifyError> {
-    let mut values = request
-        .headers
-        .iter()
-        .filter(|(known, _)| known == name)
-        .map(|(_, value)| value.as_str());
+    let mut values =
+        request.headers.iter().filter(|(known, _)| known == name).map(|(_, value)| value.as_str());
     let value = values.next().ok_or(VerifyError::Missing(name))?;
-    if values.next().is_some() {
-        Err(VerifyError::Repeated(name))
-    } else {
-        Ok(value)
-    }
+    if values.next().is_some() { Err(VerifyError::Repeated(name)) } else { Ok(value) }
 }
 
 #[cfg(test)]
@@ -213,18 +190,12 @@ mod tests {
             verify_standard(id, timestamp, signatures, secret, body)
         };
         assert_eq!(check("evt_1", "5", &good, SECRET, b"x"), Ok(()));
-        assert_eq!(
-            check("evt_1", "5", &format!("{good} {good}"), SECRET, b"x"),
-            Ok(())
-        );
+        assert_eq!(check("evt_1", "5", &format!("{good} {good}"), SECRET, b"x"), Ok(()));
         let wrong = Err(VerifyError::Wrong("webhook-signature"));
         assert_eq!(check("evt_1", "5", &good, SECRET, b"y"), wrong);
         assert_eq!(check("evt_2", "5", &good, SECRET, b"x"), wrong);
         assert_eq!(check("evt_1", "6", &good, SECRET, b"x"), wrong);
-        assert_eq!(
-            check("evt_1", "5", &good, "x", b"x"),
-            Err(VerifyError::BadSecret)
-        );
+        assert_eq!(check("evt_1", "5", &good, "x", b"x"), Err(VerifyError::BadSecret));
         let malformed = Err(VerifyError::Malformed("webhook-signature", "v1".to_owned()));
         assert_eq!(check("evt_1", "5", "v1", SECRET, b"x"), malformed);
 

@@ -27,18 +27,10 @@ fn a_request() -> Request {
 #[tokio::test(start_paused = true)]
 async fn a_sender_replies_by_its_script_in_the_runtimes_time() {
     let sender = ScriptedSender::new();
-    let slow = Reply::status(503)
-        .after(Duration::from_secs(2))
-        .with_excerpt("busy");
+    let slow = Reply::status(503).after(Duration::from_secs(2)).with_excerpt("busy");
     sender.script(URL, [slow, Reply::silence(), Reply::failure(Failure::Tls)]);
     let first = sender.send(a_request()).await;
-    assert_eq!(
-        first.outcome,
-        Outcome::Answered {
-            status: 503,
-            retry_after: None
-        }
-    );
+    assert_eq!(first.outcome, Outcome::Answered { status: 503, retry_after: None });
     assert_eq!(
         (first.duration, &first.response_excerpt[..]),
         (Duration::from_secs(2), &b"busy"[..])
@@ -46,10 +38,7 @@ async fn a_sender_replies_by_its_script_in_the_runtimes_time() {
     let second = sender.send(a_request()).await;
     assert_eq!(second.outcome, Outcome::Failed(Failure::Timeout));
     assert_eq!(second.duration, Duration::from_secs(5));
-    assert_eq!(
-        sender.send(a_request()).await.outcome,
-        Outcome::Failed(Failure::Tls)
-    );
+    assert_eq!(sender.send(a_request()).await.outcome, Outcome::Failed(Failure::Tls));
     assert!(sender.send(a_request()).await.outcome.is_success());
     let requests = sender.requests_to(URL);
     assert_eq!(requests[2].at - requests[0].at, Duration::from_secs(7));
@@ -84,10 +73,7 @@ async fn probes_have_a_script_of_their_own() {
     sender.script_probes(URL, [Outcome::Failed(Failure::Dns)]);
     let url = TargetUrl::from_stored(URL).unwrap();
     let limit = Duration::from_secs(1);
-    assert_eq!(
-        sender.probe(&url, limit).await,
-        Outcome::Failed(Failure::Dns)
-    );
+    assert_eq!(sender.probe(&url, limit).await, Outcome::Failed(Failure::Dns));
     assert!(sender.probe(&url, limit).await.is_success());
     assert_eq!((sender.probes().len(), sender.requests().len()), (2, 0));
 }

@@ -18,9 +18,8 @@ use tokio::net::TcpStream;
 /// Posts and answers the status.
 async fn post(receiver: &ForeignReceiver, headers: &[(&str, String)], body: &[u8]) -> u16 {
     let stream = TcpStream::connect(receiver.address()).await.unwrap();
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
     let mut request = http::Request::post("/webhook")
         .header("host", receiver.address())
@@ -28,15 +27,8 @@ async fn post(receiver: &ForeignReceiver, headers: &[(&str, String)], body: &[u8
     for (name, value) in headers {
         request = request.header(*name, value);
     }
-    let request = request
-        .body(Full::new(Bytes::copy_from_slice(body)))
-        .unwrap();
-    sender
-        .send_request(request)
-        .await
-        .unwrap()
-        .status()
-        .as_u16()
+    let request = request.body(Full::new(Bytes::copy_from_slice(body))).unwrap();
+    sender.send_request(request).await.unwrap().status().as_u16()
 }
 
 fn with_one_bit_changed(body: &[u8]) -> Vec<u8> {
@@ -51,16 +43,10 @@ fn secret() -> SigningSecret {
 }
 
 fn accepted(event: &str) -> Verdict {
-    Verdict {
-        event: Some(event.to_owned()),
-        verified: true,
-    }
+    Verdict { event: Some(event.to_owned()), verified: true }
 }
 
-const REFUSED: Verdict = Verdict {
-    event: None,
-    verified: false,
-};
+const REFUSED: Verdict = Verdict { event: None, verified: false };
 
 #[tokio::test]
 async fn every_language_accepts_a_contract_signature_and_refuses_a_changed_byte() {
@@ -70,11 +56,7 @@ async fn every_language_accepts_a_contract_signature_and_refuses_a_changed_byte(
             continue;
         }
         for (contract, name, event) in [
-            (
-                Contract::JoggV2,
-                "X-Webhook-Signature",
-                "generated_video_success",
-            ),
+            (Contract::JoggV2, "X-Webhook-Signature", "generated_video_success"),
             (Contract::KonproV1, "Signature", "avatar_video.success"),
         ] {
             let receiver = ForeignReceiver::start(language, secret().reveal());
@@ -90,11 +72,7 @@ async fn every_language_accepts_a_contract_signature_and_refuses_a_changed_byte(
             let post = async |signature: &str, body: &[u8]| {
                 post(&receiver, &[(name, signature.to_owned())], body).await
             };
-            assert_eq!(
-                post(&signature, &body).await,
-                200,
-                "{language:?} {contract:?}"
-            );
+            assert_eq!(post(&signature, &body).await, 200, "{language:?} {contract:?}");
             assert_eq!(post(&signature, &with_one_bit_changed(&body)).await, 401);
             assert_eq!(post(&signature[..63], &body).await, 401);
             assert_eq!(post(&"é".repeat(32), &body).await, 401);
@@ -115,14 +93,8 @@ async fn the_standard_webhooks_libraries_accept_our_signature_and_refuse_a_chang
         let id = EventId::from_u128(2);
         let event = EventType::parse("video.ready").unwrap();
         let now = SystemClock.now();
-        let body = render_body(
-            Contract::Standard,
-            id,
-            &event,
-            now,
-            "{\"a\":\"ä\"}".as_bytes(),
-        )
-        .bytes;
+        let body =
+            render_body(Contract::Standard, id, &event, now, "{\"a\":\"ä\"}".as_bytes()).bytes;
         let other = SigningSecret::from_random(&[0x11; 24]);
         let headers = |signature: String, attempted_at: domain::time::Timestamp| {
             [
@@ -137,10 +109,7 @@ async fn the_standard_webhooks_libraries_accept_our_signature_and_refuse_a_chang
         let rotated = headers(sign(&[other.clone(), secret()], now), now);
         assert_eq!(post(&receiver, &rotated, &body).await, 200, "{language:?}");
 
-        assert_eq!(
-            post(&receiver, &good, &with_one_bit_changed(&body)).await,
-            401
-        );
+        assert_eq!(post(&receiver, &good, &with_one_bit_changed(&body)).await, 401);
         let foreign = headers(sign(&[other], now), now);
         assert_eq!(post(&receiver, &foreign, &body).await, 401);
         let hour_ago = now.minus(std::time::Duration::from_hours(1));
