@@ -31,7 +31,7 @@ missing_packages() {
 works() {
     [[ -e $READY ]] && has_node &&
         "$TOOLS/venv/bin/python" -c 'import standardwebhooks' 2>/dev/null &&
-        [[ -d $TOOLS/node/node_modules/standardwebhooks ]]
+        [[ -d $TOOLS/node/node_modules/standardwebhooks && -e $TOOLS/node/standard_webhooks.mjs ]]
 }
 
 if works; then
@@ -64,7 +64,7 @@ say "installing standardwebhooks $STANDARDWEBHOOKS_NPM (npm) into $TOOLS/node"
 npm install --prefix "$TOOLS/node" --silent --no-audit --no-fund --ignore-scripts --no-package-lock \
     "standardwebhooks@$STANDARDWEBHOOKS_NPM"
 # Node looks for libraries beside the program it runs.
-ln -sfn "$PWD/receivers/standard_webhooks.mjs" "$TOOLS/node/standard_webhooks.mjs"
+ln -sfn ../../../receivers/standard_webhooks.mjs "$TOOLS/node/standard_webhooks.mjs"
 
 touch "$READY"
 if ! works; then

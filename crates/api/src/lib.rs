@@ -4,21 +4,24 @@
 //! the engine, and writes the answer in its own envelope; it never sees a store. Every route is
 //! registered together with its description, so `/openapi.json` cannot drift from what is served.
 //! Every answer, of whatever surface, carries its request id, which is also on every log line made
-//! while the request was served.
+//! while the request was served. A request that was begun is carried to its end (`to_the_end`).
 //!
 //! Reading order: [`jogg_v2`] and [`konpro_v1`] (the customer contracts), [`platform`] (producers
-//! and operators), `body`, `key` and `request_id` (what they share).
+//! and operators), `body`, `fields`, `customer` and `request_id` (what they share).
 
 #![warn(missing_docs)]
 
 use std::sync::Arc;
 
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use engine::Engine;
-use engine::entropy::{SharedEntropy, SystemEntropy};
+use engine::entropy::{PooledEntropy, SharedEntropy, SystemEntropy};
 use utoipa_axum::router::OpenApiRouter;
 
 mod body;
+mod customer;
+mod fields;
 pub mod jogg_v2;
 mod key;
 pub mod konpro_v1;
@@ -27,6 +30,8 @@ mod page;
 pub mod platform;
 mod problem;
 mod request_id;
+mod seconds;
+mod to_the_end;
 
 /// What the operator may set about the surfaces.
 #[derive(Clone)]
@@ -41,7 +46,7 @@ impl Default for ApiSettings {
     fn default() -> Self {
         Self {
             jogg_v2_http_status: jogg_v2::HttpStatus::Mapped,
-            entropy: Arc::new(SystemEntropy),
+            entropy: Arc::new(PooledEntropy::new(Arc::new(SystemEntropy))),
         }
     }
 }
@@ -56,9 +61,10 @@ pub(crate) struct ApiState {
 /// Every route of every surface.
 pub fn router(engine: Engine, settings: ApiSettings) -> Router {
     let state = ApiState { engine, settings: Arc::new(settings) };
-    let (routes, document) = routes().split_for_parts();
-    let assign = axum::middleware::from_fn_with_state(state.clone(), request_id::assign);
-    routes.merge(openapi::route(document)).layer(assign).with_state(state)
+    Router::from(routes())
+        .fallback(problem::unknown_path)
+        .layer(from_fn_with_state(state.clone(), to_the_end::serve))
+        .with_state(state)
 }
 
 /// The OpenAPI document of every route in [`router`].

@@ -6,15 +6,13 @@
 use std::convert::Infallible;
 use std::fmt;
 
-use axum::extract::{FromRequestParts, Request, State};
-use axum::middleware::Next;
+use axum::extract::{FromRequestParts, Request};
 use axum::response::Response;
+use engine::entropy::Entropy;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue};
 use serde::{Serialize, Serializer};
-use tracing::Instrument;
-
-use crate::ApiState;
+use tracing::Span;
 
 /// Carries the id on every answer, whatever its body.
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -38,30 +36,33 @@ impl Serialize for RequestId {
 impl<S: Send + Sync> FromRequestParts<S> for RequestId {
     type Rejection = Infallible;
 
-    /// The id that [`assign`] gave.
+    /// The id that [`crate::to_the_end`] gave.
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         Ok(parts.extensions.get().copied().unwrap_or_default())
     }
 }
 
-/// Gives the request its id, and serves it inside a log span that carries it.
-pub(crate) async fn assign(
-    State(state): State<ApiState>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let mut bytes = [0; 16];
-    state.settings.entropy.fill(&mut bytes);
-    let id = RequestId(u128::from_be_bytes(bytes));
-    request.extensions_mut().insert(id);
-    let span = tracing::info_span!(
-        "request",
-        rid = %id,
-        method = %request.method(),
-        path = request.uri().path(),
-    );
-    let mut answer = next.run(request).instrument(span).await;
-    let value = HeaderValue::from_str(&id.to_string()).expect("hex digits are a header value");
-    answer.headers_mut().insert(X_REQUEST_ID, value);
-    answer
+impl RequestId {
+    /// A new id.
+    pub(crate) fn new(entropy: &dyn Entropy) -> Self {
+        let mut bytes = [0; 16];
+        entropy.fill(&mut bytes);
+        Self(u128::from_be_bytes(bytes))
+    }
+
+    /// The log span that everything done for the request belongs to.
+    pub(crate) fn span(self, request: &Request) -> Span {
+        tracing::info_span!(
+            "request",
+            rid = %self,
+            method = request.method().as_str(),
+            path = request.uri().path(),
+        )
+    }
+
+    /// Puts the id on the answer.
+    pub(crate) fn mark(self, answer: &mut Response) {
+        let value = HeaderValue::from_str(&self.to_string()).expect("hex digits are a value");
+        answer.headers_mut().insert(X_REQUEST_ID, value);
+    }
 }

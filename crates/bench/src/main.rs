@@ -1,1 +1,129 @@
-fn main() {}
+//! The benchmark: what the bare parts cost (the floor) and what the real thing costs, in one run on
+//! one machine.
+//!
+//! ```text
+//! cargo build --release --workspace
+//! cargo run --release -p bench -- all
+//! ```
+//!
+//! Promise: every figure is of the process it names (from `/proc`, so Linux only), every event is
+//! checked to have come exactly once, latencies count from when an event was to be published, and
+//! the machine's own `fdatasync` time of the same run stands beside them.
+
+mod clock;
+mod floor;
+mod fsync;
+mod load;
+mod percentiles;
+mod process;
+mod publisher;
+mod receiver;
+mod report;
+mod service;
+mod wire;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use clap::{Args, Parser, Subcommand};
+
+use crate::floor::Floor;
+use crate::load::Load;
+use crate::process::say;
+use crate::report::Report;
+
+#[derive(Debug, Parser)]
+#[command(about = "Measures Postrider against the sum of its bare parts")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Measure the bare parts.
+    Floor(Scale),
+    /// Measure `postrider serve`.
+    Run {
+        #[command(flatten)]
+        scale: Scale,
+        #[command(flatten)]
+        choice: Choice,
+    },
+    /// Measure both, hold them against the goals, write target/bench.json.
+    All {
+        #[command(flatten)]
+        scale: Scale,
+        #[command(flatten)]
+        choice: Choice,
+    },
+    #[command(hide = true)]
+    Receiver,
+    #[command(hide = true)]
+    FloorIntake,
+    #[command(hide = true)]
+    FloorStorage { file: PathBuf, deliveries: usize },
+    #[command(hide = true)]
+    FloorSending { address: SocketAddr },
+}
+
+#[derive(Debug, Args)]
+struct Scale {
+    /// Events of a load at full speed.
+    #[arg(long, default_value_t = 100_000)]
+    events: usize,
+    /// Folder on the disk to measure; stores are made in it and removed.
+    #[arg(long, default_value = "target")]
+    folder: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct Choice {
+    /// Run only these loads.
+    #[arg(long = "load")]
+    loads: Vec<Load>,
+    /// The service's program; the one beside this one unless said.
+    #[arg(long)]
+    postrider: Option<PathBuf>,
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().command {
+        Task::Floor(scale) => finish(&scale, |report| measure_floor(report, &scale)),
+        Task::Run { scale, choice } => finish(&scale, |report| run_loads(report, &scale, choice)),
+        Task::All { scale, choice } => finish(&scale, |report| {
+            measure_floor(report, &scale)?;
+            run_loads(report, &scale, choice)?;
+            report.write_json(Path::new("target/bench.json"))
+        }),
+        Task::Receiver => receiver::run(),
+        Task::FloorIntake => floor::run_intake(),
+        Task::FloorStorage { file, deliveries } => floor::run_storage(&file, deliveries),
+        Task::FloorSending { address } => floor::run_sending(address),
+    }
+}
+
+fn finish(scale: &Scale, work: impl FnOnce(&mut Report) -> Result<()>) -> Result<()> {
+    std::fs::create_dir_all(&scale.folder).context("making the folder")?;
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut report = Report { processors, ..Report::default() };
+    let worked = work(&mut report);
+    // What was measured before something went wrong is worth seeing.
+    say(report.tables()?);
+    worked
+}
+
+fn measure_floor(report: &mut Report, scale: &Scale) -> Result<()> {
+    report.floor = Some(Floor::measure(scale.events, &scale.folder)?);
+    Ok(())
+}
+
+fn run_loads(report: &mut Report, scale: &Scale, choice: Choice) -> Result<()> {
+    let program = service::program(choice.postrider)?;
+    let loads = if choice.loads.is_empty() { Load::ALL.to_vec() } else { choice.loads };
+    for load in loads {
+        report.loads.push(load::run(load, scale.events, &program, &scale.folder)?);
+    }
+    Ok(())
+}

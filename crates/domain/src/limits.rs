@@ -45,6 +45,10 @@ pub const USERNAME_LENGTH_MAX: usize = 100;
 /// Longest description of an endpoint, in bytes.
 pub const DESCRIPTION_BYTES_MAX: usize = 1024;
 
+/// Most keys of one account: enough for every machine and every rotation, and a bound on what one
+/// account can make us watch.
+pub const KEYS_PER_ACCOUNT_MAX: usize = 100;
+
 /// Page size of a list when the caller names none.
 pub const PAGE_SIZE_DEFAULT: usize = 50;
 

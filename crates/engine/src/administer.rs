@@ -15,7 +15,7 @@ use domain::endpoint::{
 };
 use domain::event::{EntityId, EventType};
 use domain::id::{AccountId, EndpointId, KeyId};
-use domain::limits::{DESCRIPTION_BYTES_MAX, SUBSCRIPTION_TYPES_MAX};
+use domain::limits::{DESCRIPTION_BYTES_MAX, KEYS_PER_ACCOUNT_MAX, SUBSCRIPTION_TYPES_MAX};
 use domain::page::{Page, PageRequest};
 use domain::secret::SigningSecret;
 use domain::target_url::TargetUrl;
@@ -162,19 +162,19 @@ impl Engine {
     ) -> Result<Account, EngineError> {
         scope.operator_only("account")?;
         self.check_plan(change.plan.as_ref().and_then(Option::as_deref))?;
-        let changed = self.store().change_account(id, change).await?;
+        let changed = self.store().change_account(id, change).await;
         self.registry().forget(id);
-        changed.ok_or_else(|| EngineError::not_found("account"))
+        changed?.ok_or_else(|| EngineError::not_found("account"))
     }
 
     /// Deletes an account with all it owns. Operator only.
     pub async fn delete_account(&self, scope: Scope, id: AccountId) -> Result<(), EngineError> {
         scope.operator_only("account")?;
         let account = self.account(scope, id).await?;
-        let deleted = self.store().delete_account(id).await?;
+        let deleted = self.store().delete_account(id).await;
         self.registry().forget_account(id, account.username.as_str());
         self.wake_cleaner();
-        if deleted { Ok(()) } else { Err(EngineError::not_found("account")) }
+        if deleted? { Ok(()) } else { Err(EngineError::not_found("account")) }
     }
 
     /// Issues a key for the account.
@@ -184,6 +184,15 @@ impl Engine {
         account: AccountId,
     ) -> Result<(KeyRecord, ApiKey), EngineError> {
         scope.check(account, "account")?;
+        let page = PageRequest { before: None, limit: KEYS_PER_ACCOUNT_MAX };
+        if self.store().list_keys(Some(account), page).await?.items.len() >= KEYS_PER_ACCOUNT_MAX {
+            return Err(EngineError::new(
+                ErrorCode::LimitReached,
+                format!(
+                    "the account has {KEYS_PER_ACCOUNT_MAX} keys, the most it may have; revoke one"
+                ),
+            ));
+        }
         let (record, key) = self.make_key(ACCOUNT_KEY_PREFIX, Some(account));
         if self.store().create_key(record.clone()).await? {
             Ok((record, key))
@@ -263,9 +272,9 @@ impl Engine {
         };
         fields.apply(&mut endpoint, now);
         let created =
-            self.store().create_endpoint(endpoint.clone(), contract.endpoints_max()).await?;
+            self.store().create_endpoint(endpoint.clone(), contract.endpoints_max()).await;
         self.registry().forget(account);
-        match created {
+        match created? {
             EndpointCreated::Created => Ok(endpoint),
             EndpointCreated::LimitReached => Err(EngineError::new(
                 ErrorCode::LimitReached,
@@ -326,9 +335,9 @@ impl Engine {
             self.probe(before.contract, url).await?;
         }
         let now = self.clock().now();
-        let changed = self.store().change_endpoint(before.account, id, change, now).await?;
+        let changed = self.store().change_endpoint(before.account, id, change, now).await;
         self.registry().forget(before.account);
-        let endpoint = changed.ok_or_else(|| EngineError::not_found("endpoint"))?;
+        let endpoint = changed?.ok_or_else(|| EngineError::not_found("endpoint"))?;
         self.lane_changed(&endpoint);
         Ok(endpoint)
     }
@@ -341,10 +350,10 @@ impl Engine {
             Contract::JoggV2 | Contract::Standard => DeletedHistory::Keep,
         };
         let now = self.clock().now();
-        let deleted = self.store().delete_endpoint(endpoint.account, id, history, now).await?;
+        let deleted = self.store().delete_endpoint(endpoint.account, id, history, now).await;
         self.registry().forget(endpoint.account);
         self.wake_cleaner();
-        if deleted { Ok(()) } else { Err(EngineError::not_found("endpoint")) }
+        if deleted? { Ok(()) } else { Err(EngineError::not_found("endpoint")) }
     }
 
     fn check_plan(&self, plan: Option<&str>) -> Result<(), EngineError> {

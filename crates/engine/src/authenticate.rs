@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
+use domain::account::Account;
 use domain::id::{AccountId, KeyId};
 use domain::time::Timestamp;
 use store::catalogue::KeyRecord;
@@ -65,15 +66,17 @@ impl Engine {
     /// Counts a `POST` of a `jogg_v2` key.
     pub fn count_jogg_v2_post(&self, key: KeyId) -> RateStatus {
         let now = self.clock().now();
-        self.rates().count(key, JOGG_V2_POSTS_MAX, JOGG_V2_POST_WINDOW, None, now)
+        self.rates().count(key.as_u128(), JOGG_V2_POSTS_MAX, JOGG_V2_POST_WINDOW, None, now)
     }
 
-    /// Counts a request of a `konpro_v1` key on the account's plan; `None` without a plan.
-    pub fn count_konpro_v1_request(&self, key: KeyId, plan: Option<&str>) -> Option<RateStatus> {
-        let limits = self.settings().plans.get(plan?)?;
+    /// Counts a request of a `konpro_v1` account on its plan, whichever key it used; `None` without
+    /// a plan.
+    pub fn count_konpro_v1_request(&self, account: &Account) -> Option<RateStatus> {
+        let limits = self.settings().plans.get(account.plan.as_deref()?)?;
         let now = self.clock().now();
         let minute = std::time::Duration::from_mins(1);
-        Some(self.rates().count(key, limits.per_minute, minute, Some(limits.per_day), now))
+        let id = account.id.as_u128();
+        Some(self.rates().count(id, limits.per_minute, minute, Some(limits.per_day), now))
     }
 
     /// Makes a first operator key if there is neither one in storage nor one in the settings.

@@ -12,32 +12,42 @@ use domain::retry::RetryPolicy;
 use store::queue::{AttemptRecord, Claimed};
 
 use crate::Engine;
+use crate::dispatch::Started;
 use crate::record::Work;
 use crate::registry::endpoint_of;
 use crate::sender::Request;
 
 impl Engine {
     /// Makes one attempt of a delivery whose lease we hold.
-    pub(crate) async fn deliver(&self, claimed: &Claimed) {
+    pub(crate) async fn deliver(&self, started: &mut Started) {
+        let work = self.work_of(&started.claimed).await;
+        if let Some(work) = work {
+            self.recorder().send(work).await;
+        }
+        started.taken_over();
+    }
+
+    /// Makes the attempt, if one is to be made; answers what is to be written down.
+    async fn work_of(&self, claimed: &Claimed) -> Option<Work> {
         let roster = match self.registry().roster(claimed.account).await {
             Ok(roster) => roster,
             Err(error) => {
                 tracing::warn!(%error, delivery = %claimed.lease.delivery, "could not read the endpoint");
-                return self.recorder().send(Work::give_back(claimed)).await;
+                return Some(Work::give_back(claimed));
             }
         };
         let endpoint = roster.as_deref().and_then(|roster| endpoint_of(roster, claimed.endpoint));
         let Some(endpoint) = endpoint else {
             // Deleted: its deliveries are cancelled, and with them the lease.
-            return;
+            return None;
         };
         if endpoint.status != EndpointStatus::Enabled {
-            return self.recorder().send(Work::give_back(claimed)).await;
+            return Some(Work::give_back(claimed));
         }
-        self.attempt(claimed, endpoint).await;
+        Some(self.attempt(claimed, endpoint).await)
     }
 
-    async fn attempt(&self, claimed: &Claimed, endpoint: &Endpoint) {
+    async fn attempt(&self, claimed: &Claimed, endpoint: &Endpoint) -> Work {
         let payload = &claimed.payload;
         let number = claimed.attempts + 1;
         let at = self.clock().now();
@@ -93,12 +103,18 @@ impl Engine {
             next_at: transition.next_at(),
         };
         let record = AttemptRecord { lease: claimed.lease, attempt, transition };
-        self.recorder().send(Work::record(claimed, record)).await;
+        Work::record(claimed, record)
     }
 
-    /// Disables an endpoint that says it is gone. If storage cannot just now, the next attempt
-    /// will hear the same and try again.
+    /// Disables an endpoint that says it is gone, unless it was changed since the attempt began:
+    /// then it was another that is gone. If storage cannot just now, the next attempt will hear
+    /// the same and try again.
     async fn disable_gone(&self, endpoint: &Endpoint) {
+        let roster = self.registry().roster(endpoint.account).await.ok().flatten();
+        let current = roster.as_deref().and_then(|roster| endpoint_of(roster, endpoint.id));
+        if current != Some(endpoint) {
+            return;
+        }
         let change = EndpointChange {
             status: Some(EndpointStatus::Disabled(DisabledReason::Gone)),
             ..EndpointChange::default()

@@ -11,7 +11,8 @@ use std::time::Duration;
 use domain::endpoint::{Endpoint, EndpointStatus};
 use domain::id::{AccountId, EndpointId};
 use domain::time::Timestamp;
-use store::queue::{Claimed, LaneRoom};
+use store::StoreError;
+use store::queue::{Claimed, LaneRoom, Lease};
 use tokio::sync::Notify;
 
 use crate::Engine;
@@ -21,12 +22,15 @@ use crate::registry::endpoint_of;
 
 /// How often storage is looked through for work that no lane knows of: what other nodes left
 /// behind, and what a lost wake-up would hide.
-const LOOK_EVERY: Duration = Duration::from_secs(30);
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// How many lanes are read at once while looking.
 const LOOK_LANES_MAX: usize = 1_000;
 
-/// How long a claim waits that storage refused or that found no room, before it is tried again.
+/// How long the claimer rests when there is no room for what is due.
+const FULL_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a claim that storage refused waits before it is tried again.
 const CLAIM_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// The lanes, shared, and the wake-up of whoever claims for them.
@@ -37,12 +41,34 @@ pub(crate) struct Dispatch {
     claimable: Notify,
     /// Wakes who waits for the last attempt to end.
     idle: Notify,
+    /// Leases of ours that nobody works on, to be given back. They come from panics and from
+    /// errors of storage that may hide a success; their number is bounded by what is in memory.
+    orphans: Mutex<Vec<Orphan>>,
 }
 
-/// A place in memory for one delivery; given back when dropped unused.
+/// A lease of ours that nobody works on.
+#[derive(Clone, Copy)]
+struct Orphan {
+    lease: Lease,
+    endpoint: EndpointId,
+    account: AccountId,
+}
+
+/// The place in memory of a delivery that is being made durable, born leased to us.
+///
+/// Dropped before it is said what became of the delivery (a panic, an error that may hide a
+/// success), the delivery is an orphan: its lease, should there be one, is given back later.
 pub(crate) struct Place {
     dispatch: Arc<Dispatch>,
     reserved: Option<Reserved>,
+    orphan: Option<Orphan>,
+}
+
+impl Place {
+    /// The delivery was not made durable; its place is free again.
+    pub(crate) fn refused(mut self) {
+        self.orphan = None;
+    }
 }
 
 impl Drop for Place {
@@ -50,21 +76,39 @@ impl Drop for Place {
         if let Some(reserved) = self.reserved.take() {
             self.dispatch.lanes().unreserve(reserved);
         }
+        if let Some(orphan) = self.orphan.take() {
+            self.dispatch.orphan(orphan);
+        }
     }
 }
 
-/// A delivery on its way; its slot and memory are freed when dropped, whatever happened.
+/// A delivery on its way; its slot and memory are freed when dropped, whatever happened. Unless
+/// somebody took over its lease, it is an orphan then.
 pub(crate) struct Started {
     dispatch: Arc<Dispatch>,
     pub(crate) claimed: Claimed,
+    is_taken_over: bool,
+}
+
+impl Started {
+    /// The lease was handed to the recorder, or ended with the endpoint.
+    pub(crate) fn taken_over(&mut self) {
+        self.is_taken_over = true;
+    }
 }
 
 impl Drop for Started {
     fn drop(&mut self) {
+        if !self.is_taken_over {
+            let Claimed { lease, endpoint, account, .. } = self.claimed;
+            self.dispatch.orphan(Orphan { lease, endpoint, account });
+        }
         let bytes = self.claimed.payload.body.len();
+        let now = self.dispatch.clock.now();
         let mut lanes = self.dispatch.lanes();
         lanes.finish(self.claimed.endpoint, self.claimed.account, bytes);
-        let (is_idle, wants_claim) = (lanes.in_flight() == 0, lanes.next_claim_at().is_some());
+        let is_idle = lanes.in_flight() == 0;
+        let wants_claim = lanes.next_claim_at().is_some_and(|due_at| due_at <= now);
         drop(lanes);
         if is_idle {
             self.dispatch.idle.notify_waiters();
@@ -82,6 +126,7 @@ impl Dispatch {
             clock,
             claimable: Notify::new(),
             idle: Notify::new(),
+            orphans: Mutex::default(),
         })
     }
 
@@ -89,25 +134,37 @@ impl Dispatch {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reserves a place for a new delivery of `bytes`; without one it must be stored unleased and
-    /// noted with [`Self::note_stored`].
-    pub(crate) fn reserve(self: &Arc<Self>, endpoint: &Endpoint, bytes: usize) -> Option<Place> {
+    /// Reserves a place for a new delivery of `bytes` that will be born leased with `lease`;
+    /// without a place it must be stored unleased and noted with [`Self::note_stored`].
+    pub(crate) fn reserve(
+        self: &Arc<Self>,
+        endpoint: &Endpoint,
+        bytes: usize,
+        lease: Lease,
+    ) -> Option<Place> {
         let now = self.clock.now();
         let reserved = self.lanes().reserve(endpoint, bytes, now)?;
-        Some(Place { dispatch: Arc::clone(self), reserved: Some(reserved) })
+        let orphan = Orphan { lease, endpoint: endpoint.id, account: endpoint.account };
+        Some(Place { dispatch: Arc::clone(self), reserved: Some(reserved), orphan: Some(orphan) })
     }
 
     /// Puts durable deliveries into their places.
-    pub(crate) fn offer(&self, born: Vec<(Claimed, Place)>) {
-        if born.is_empty() {
-            return;
-        }
+    pub(crate) fn offer(&self, born: impl IntoIterator<Item = (Claimed, Place)>) {
         let mut lanes = self.lanes();
         for (claimed, mut place) in born {
+            place.orphan = None;
             if let Some(reserved) = place.reserved.take() {
                 lanes.offer(claimed, reserved);
             }
         }
+    }
+
+    fn orphan(&self, orphan: Orphan) {
+        self.orphans.lock().unwrap_or_else(PoisonError::into_inner).push(orphan);
+    }
+
+    fn take_orphans(&self) -> Vec<Orphan> {
+        std::mem::take(&mut *self.orphans.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Notes that storage holds something for the endpoint, due at `due_at`.
@@ -119,7 +176,7 @@ impl Dispatch {
     /// Takes the next delivery that may start.
     pub(crate) fn start_next(self: &Arc<Self>) -> Option<Started> {
         let claimed = self.lanes().next()?;
-        Some(Started { dispatch: Arc::clone(self), claimed })
+        Some(Started { dispatch: Arc::clone(self), claimed, is_taken_over: false })
     }
 
     /// Waits until nothing is on its way.
@@ -140,9 +197,7 @@ impl Engine {
     /// Starts what may start. Whoever makes something ready calls this; what ends goes on with the
     /// next by itself.
     pub(crate) fn start_ready(&self) {
-        while !self.is_stopping()
-            && let Some(started) = self.dispatch().start_next()
-        {
+        while let Some(started) = self.dispatch().start_next() {
             let engine = self.clone();
             tokio::spawn(async move { engine.run_attempts(started).await });
         }
@@ -151,10 +206,10 @@ impl Engine {
     /// Makes an attempt, and goes on with the next that may start.
     async fn run_attempts(self, started: Started) {
         let mut next = Some(started);
-        while let Some(started) = next {
-            self.deliver(&started.claimed).await;
+        while let Some(mut started) = next {
+            self.deliver(&mut started).await;
             drop(started);
-            next = if self.is_stopping() { None } else { self.dispatch().start_next() };
+            next = self.dispatch().start_next();
         }
     }
 
@@ -162,25 +217,22 @@ impl Engine {
     pub(crate) async fn run_claimer(self) {
         loop {
             let now = self.clock().now();
-            let claimable = self.dispatch().claimable.notified();
             let next_claim_at = self.dispatch().lanes().next_claim_at();
             match next_claim_at {
                 Some(due_at) if due_at <= now => {
-                    if self.is_stopping() || !self.claim(now).await {
-                        // Woken when something ends and memory comes free; else to see whether
-                        // another account's deliveries have fallen due.
-                        let _ = tokio::time::timeout(CLAIM_AGAIN_AFTER, claimable).await;
+                    if !self.claim(now).await {
+                        // Memory is full of these accounts' deliveries, so nothing idles.
+                        tokio::time::sleep(FULL_PAUSE).await;
                     }
                 }
                 Some(due_at) => {
-                    tokio::select! {
-                        biased;
-                        () = claimable => {}
-                        () = tokio::time::sleep(due_at.since(now)) => {}
-                    }
+                    let claimable = self.dispatch().claimable.notified();
+                    let _ = tokio::time::timeout(due_at.since(now), claimable).await;
                 }
-                None => claimable.await,
+                None => self.dispatch().claimable.notified().await,
             }
+            // An attempt that panicked did not go on with the next.
+            self.start_ready();
         }
     }
 
@@ -215,24 +267,30 @@ impl Engine {
         if rooms.is_empty() {
             return true;
         }
-        let lanes: Vec<EndpointId> = rooms.iter().map(|room| room.endpoint).collect();
-        match self.store().claim_due(self.session(), now, rooms).await {
-            Ok(claims) => {
-                let mut lanes = self.dispatch().lanes();
-                for claim in claims {
-                    lanes.end_claim(claim);
-                }
-                drop(lanes);
-                self.start_ready();
-            }
-            Err(error) => {
-                tracing::warn!(%error, "could not claim deliveries; will try again");
-                for (endpoint, account) in lanes.into_iter().zip(accounts) {
-                    self.claim_again_later(endpoint, account, now);
+        if let Err(error) = self.claim_rooms(&rooms, now).await {
+            tracing::warn!(%error, lanes = rooms.len(), "could not claim deliveries");
+            // One lane's trouble must not be its neighbours': each on its own.
+            for (room, account) in rooms.into_iter().zip(accounts) {
+                if let Err(error) = self.claim_rooms(&[room], now).await {
+                    tracing::warn!(%error, endpoint = %room.endpoint, "could not claim; will try again");
+                    self.claim_again_later(room.endpoint, account, now);
                 }
             }
         }
         true
+    }
+
+    async fn claim_rooms(&self, rooms: &[LaneRoom], now: Timestamp) -> Result<(), StoreError> {
+        let claims = self.store().claim_due(self.session(), now, rooms.to_vec()).await?;
+        let mut lanes = self.dispatch().lanes();
+        for mut claim in claims {
+            if claim.claimed.is_empty() && claim.next_due_at.is_some_and(|due_at| due_at <= now) {
+                // Only a lost session gets nothing of what is due; a new one is on its way.
+                claim.next_due_at = Some(now.plus(CLAIM_AGAIN_AFTER));
+            }
+            lanes.end_claim(claim);
+        }
+        Ok(())
     }
 
     fn claim_again_later(&self, endpoint: EndpointId, account: AccountId, now: Timestamp) {
@@ -251,7 +309,8 @@ impl Engine {
         }
     }
 
-    async fn look(&self) -> Result<(), store::StoreError> {
+    async fn look(&self) -> Result<(), StoreError> {
+        self.give_back_orphans().await?;
         let mut after = None;
         loop {
             let waiting = self.store().waiting_lanes(after, LOOK_LANES_MAX).await?;
@@ -264,6 +323,25 @@ impl Engine {
                 return Ok(());
             }
         }
+    }
+
+    async fn give_back_orphans(&self) -> Result<(), StoreError> {
+        let orphans = self.dispatch().take_orphans();
+        if orphans.is_empty() {
+            return Ok(());
+        }
+        tracing::warn!(deliveries = orphans.len(), "giving back leases that nobody works on");
+        let leases = orphans.iter().map(|orphan| orphan.lease).collect();
+        if let Err(error) = self.store().give_back(leases).await {
+            let mut waiting =
+                self.dispatch().orphans.lock().unwrap_or_else(PoisonError::into_inner);
+            waiting.extend(orphans);
+            return Err(error);
+        }
+        for orphan in orphans {
+            self.dispatch().note_stored(orphan.endpoint, orphan.account, self.clock().now());
+        }
+        Ok(())
     }
 
     /// Takes up a change of an endpoint: pending deliveries of one that was enabled are claimed.

@@ -1,4 +1,4 @@
-//! The port through which the engine gets chance: ids, secrets, jitter.
+//! The port through which everything gets chance: ids, secrets, jitter.
 //!
 //! [`SystemEntropy`] is the one place in the product that asks the operating system for it.
 
@@ -31,57 +31,100 @@ impl Entropy for SystemEntropy {
 /// Random bytes asked of the entropy at once, so that a system call serves many ids.
 const POOL_BYTES: usize = 4096;
 
-/// Makes ids that grow strictly within this process, and draws chances.
-pub struct Dice {
+/// Entropy that asks for much at once and gives it away in small parts: for ids and jitter, which
+/// need chance often and are no secrets.
+pub struct PooledEntropy {
     entropy: SharedEntropy,
-    state: Mutex<DiceState>,
+    pool: Mutex<Vec<u8>>,
 }
 
-struct DiceState {
-    pool: Vec<u8>,
-    last_id: u128,
+impl PooledEntropy {
+    /// A pool of `entropy`.
+    pub fn new(entropy: SharedEntropy) -> Self {
+        Self { entropy, pool: Mutex::default() }
+    }
+}
+
+impl Entropy for PooledEntropy {
+    fn fill(&self, bytes: &mut [u8]) {
+        if bytes.len() > POOL_BYTES {
+            return self.entropy.fill(bytes);
+        }
+        let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        if pool.len() < bytes.len() {
+            pool.resize(POOL_BYTES, 0);
+            self.entropy.fill(&mut pool);
+        }
+        let at = pool.len() - bytes.len();
+        bytes.copy_from_slice(&pool[at..]);
+        pool.truncate(at);
+    }
+}
+
+/// Makes ids that grow strictly within this process, and draws chances and secrets.
+pub(crate) struct Dice {
+    entropy: SharedEntropy,
+    pooled: PooledEntropy,
+    last_id: Mutex<u128>,
 }
 
 impl Dice {
     /// Dice that draw from `entropy`.
-    pub fn new(entropy: SharedEntropy) -> Self {
-        Self { entropy, state: Mutex::new(DiceState { pool: Vec::new(), last_id: 0 }) }
+    pub(crate) fn new(entropy: SharedEntropy) -> Self {
+        let pooled = PooledEntropy::new(Arc::clone(&entropy));
+        Self { entropy, pooled, last_id: Mutex::new(0) }
     }
 
     /// The bits of a new id born at `now`, greater than all before it even when the clock is set
     /// back.
-    pub fn id(&self, now: Timestamp) -> u128 {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let random = self.draw::<10>(&mut state);
+    pub(crate) fn id(&self, now: Timestamp) -> u128 {
+        let mut random = [0; 10];
+        self.pooled.fill(&mut random);
         let fresh = uuid_v7(u64::try_from(now.as_millis()).unwrap_or(0), &random);
+        let mut last_id = self.last_id.lock().unwrap_or_else(PoisonError::into_inner);
         // Two apart, since the lowest bit of an endpoint id is taken by its prefix.
-        let id = if fresh > state.last_id { fresh } else { state.last_id.wrapping_add(2) };
-        state.last_id = id;
-        id
+        *last_id = fresh.max(last_id.wrapping_add(2));
+        *last_id
     }
 
     /// A chance.
-    pub fn chance(&self) -> Chance {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        Chance::from_bits(u64::from_be_bytes(self.draw(&mut state)))
+    pub(crate) fn chance(&self) -> Chance {
+        let mut bits = [0; 8];
+        self.pooled.fill(&mut bits);
+        Chance::from_bits(u64::from_be_bytes(bits))
     }
 
     /// Random bytes for a secret, straight from the entropy.
-    pub fn secret<const N: usize>(&self) -> [u8; N] {
+    pub(crate) fn secret<const N: usize>(&self) -> [u8; N] {
         let mut bytes = [0; N];
         self.entropy.fill(&mut bytes);
         bytes
     }
+}
 
-    fn draw<const N: usize>(&self, state: &mut DiceState) -> [u8; N] {
-        if state.pool.len() < N {
-            state.pool.resize(POOL_BYTES, 0);
-            self.entropy.fill(&mut state.pool);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_grow_strictly_whatever_the_clock_does() {
+        let dice = Dice::new(Arc::new(SystemEntropy));
+        let mut last = 0;
+        for millis in [5, 5, 5, 9, 3, 3, 9, 10] {
+            let id = dice.id(Timestamp::from_millis(millis));
+            assert!(id > last && (id | 1) > (last | 1));
+            last = id;
         }
-        let mut bytes = [0; N];
-        let at = state.pool.len() - N;
-        bytes.copy_from_slice(&state.pool[at..]);
-        state.pool.truncate(at);
-        bytes
+    }
+
+    #[test]
+    fn pooled_entropy_gives_nothing_twice() {
+        let pooled = PooledEntropy::new(Arc::new(SystemEntropy));
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..1_000 {
+            let mut bytes = [0; 16];
+            pooled.fill(&mut bytes);
+            assert!(seen.insert(bytes));
+        }
     }
 }

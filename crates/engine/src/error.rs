@@ -37,12 +37,13 @@ pub enum ErrorCode {
 pub struct Violation {
     /// The field as the caller named it, for example `events`.
     pub field: String,
-    /// What is wrong with it, to be read after the field's name, for example `must not be empty`.
+    /// What is wrong with it, to be read after the field's name and a colon, for example `must not
+    /// be empty`.
     pub reason: String,
 }
 
 /// A refusal.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct EngineError {
     code: ErrorCode,
     message: String,
@@ -74,7 +75,7 @@ impl EngineError {
     pub fn all_invalid(violations: Vec<Violation>) -> Self {
         let message = violations
             .iter()
-            .map(|violation| format!("{} {}", violation.field, violation.reason))
+            .map(|violation| format!("{}: {}", violation.field, violation.reason))
             .collect::<Vec<_>>()
             .join("; ");
         Self { code: ErrorCode::Invalid, message, violations, retry_after: None }

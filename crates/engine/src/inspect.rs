@@ -63,7 +63,10 @@ impl Engine {
             fates.push(Fate { endpoint, delivery: Err(reason) });
         }
         let roster = self.registry().roster(account).await?;
-        for endpoint in roster.iter().flat_map(|roster| &roster.endpoints) {
+        let accepted_at = detail.event.event.accepted_at;
+        let endpoints = roster.iter().flat_map(|roster| &roster.endpoints);
+        // An endpoint created after the event has no part in its story.
+        for endpoint in endpoints.filter(|endpoint| endpoint.created_at <= accepted_at) {
             if !fates.iter().any(|fate| fate.endpoint == endpoint.id) {
                 let delivery = Err(NoDelivery::NotSubscribed);
                 fates.push(Fate { endpoint: endpoint.id, delivery });
@@ -119,6 +122,9 @@ impl Engine {
     pub async fn check_ready(&self) -> Result<(), EngineError> {
         if self.is_stopping() {
             return Err(EngineError::unavailable("shutting down"));
+        }
+        if self.has_failed() {
+            return Err(EngineError::unavailable("a part of the engine died; restart the process"));
         }
         Ok(self.store().check().await?)
     }

@@ -37,9 +37,6 @@ const LANE_CLAIM_MAX: usize = 128;
 /// counted.
 const CLAIM_MAX: usize = 256;
 
-/// Lanes looked at for one claim.
-const CLAIM_LANES_MAX: usize = 1_024;
-
 /// How much may be on its way at once.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LaneLimits {
@@ -55,8 +52,12 @@ pub(crate) struct Lanes {
     account_turns: VecDeque<AccountId>,
     /// For each account, its lanes that may start something, in the order of their turns.
     turns: HashMap<AccountId, VecDeque<EndpointId>>,
-    /// When storage holds something for a lane that is not being claimed.
-    stored: BTreeSet<(Timestamp, EndpointId)>,
+    /// For each account, when storage holds something for a lane that wants to claim it.
+    stored: HashMap<AccountId, BTreeSet<(Timestamp, EndpointId)>>,
+    /// For each account in `stored`, the earliest of its instants.
+    stored_accounts: BTreeSet<(Timestamp, AccountId)>,
+    /// Nothing starts and nothing is claimed any more.
+    is_halted: bool,
     in_all: Held,
     by_account: HashMap<AccountId, Held>,
 }
@@ -86,7 +87,7 @@ struct Lane {
     stored_due_at: Option<Timestamp>,
 }
 
-/// A place in memory for one delivery.
+/// A place in memory for one delivery. Must be used or given back.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reserved {
     endpoint: EndpointId,
@@ -101,7 +102,9 @@ impl Lanes {
             by_endpoint: HashMap::new(),
             account_turns: VecDeque::new(),
             turns: HashMap::new(),
-            stored: BTreeSet::new(),
+            stored: HashMap::new(),
+            stored_accounts: BTreeSet::new(),
+            is_halted: false,
             in_all: Held::default(),
             by_account: HashMap::new(),
         }
@@ -180,6 +183,9 @@ impl Lanes {
 
     /// Takes the next account whose turn it is and that holds no more slots than are free.
     fn next_account(&mut self) -> Option<AccountId> {
+        if self.is_halted {
+            return None;
+        }
         let free = self.limits.in_flight_max.saturating_sub(self.in_all.in_flight);
         if free == 0 {
             return None;
@@ -229,31 +235,24 @@ impl Lanes {
 
     /// When the next lane wants to claim; `None` when storage holds nothing we know of.
     pub(crate) fn next_claim_at(&self) -> Option<Timestamp> {
-        self.stored.first().map(|(due_at, _)| *due_at)
+        self.stored_accounts.first().map(|(due_at, _)| *due_at)
     }
 
     /// The lanes that want to claim now, with the room each has; none when memory is full, or full
     /// of these very accounts' deliveries. What is noted as stored from now on is not part of this
     /// claim.
     pub(crate) fn begin_claim(&mut self, now: Timestamp) -> Vec<(LaneRoom, AccountId)> {
-        let wanting: Vec<EndpointId> = self
-            .stored
-            .iter()
-            .take_while(|(due_at, _)| *due_at <= now)
-            .take(CLAIM_LANES_MAX)
-            .map(|(_, endpoint)| *endpoint)
-            .collect();
-        let mut left = CLAIM_MAX;
-        let mut rooms = Vec::new();
-        for endpoint in wanting {
-            let Some(account) = self.by_endpoint.get(&endpoint).map(|lane| lane.account) else {
-                continue;
-            };
-            let room = self.room_for(account, 0).min(LANE_CLAIM_MAX).min(left);
+        if self.is_halted {
+            return Vec::new();
+        }
+        let wanting = self.wanting(now);
+        let share = (CLAIM_MAX / wanting.len().max(1)).clamp(1, LANE_CLAIM_MAX);
+        let mut rooms = Vec::with_capacity(wanting.len());
+        for (endpoint, account) in wanting {
+            let room = self.room_for(account, 0).min(share);
             if room == 0 {
                 continue;
             }
-            left -= room;
             self.set_stored(endpoint, None);
             if let Some(lane) = self.by_endpoint.get_mut(&endpoint) {
                 lane.claiming = room;
@@ -262,6 +261,36 @@ impl Lanes {
             rooms.push((LaneRoom { endpoint, room }, account));
         }
         rooms
+    }
+
+    /// Lanes that want to claim now and whose accounts have room, at most [`CLAIM_MAX`]; accounts
+    /// take turns.
+    fn wanting(&self, now: Timestamp) -> Vec<(EndpointId, AccountId)> {
+        let mut lines: VecDeque<_> = self
+            .stored_accounts
+            .iter()
+            .take_while(|(due_at, _)| *due_at <= now)
+            .filter(|(_, account)| self.room_for(*account, 0) > 0)
+            .take(CLAIM_MAX)
+            .filter_map(|(_, account)| Some((*account, self.stored.get(account)?.iter())))
+            .collect();
+        let mut wanting = Vec::new();
+        while wanting.len() < CLAIM_MAX
+            && let Some((account, mut line)) = lines.pop_front()
+        {
+            if let Some((due_at, endpoint)) = line.next()
+                && *due_at <= now
+            {
+                wanting.push((*endpoint, account));
+                lines.push_back((account, line));
+            }
+        }
+        wanting
+    }
+
+    /// Starts and claims nothing any more.
+    pub(crate) fn halt(&mut self) {
+        self.is_halted = true;
     }
 
     /// Takes in what a claim brought.
@@ -407,15 +436,30 @@ impl Lanes {
     /// claim unless it is claiming or has plenty.
     fn set_stored(&mut self, endpoint: EndpointId, due_at: Option<Timestamp>) {
         let Some(lane) = self.by_endpoint.get_mut(&endpoint) else { return };
-        if let Some(old) = lane.stored_due_at {
-            self.stored.remove(&(old, endpoint));
+        let account = lane.account;
+        let old = std::mem::replace(&mut lane.stored_due_at, due_at);
+        let wants_claim = lane.claiming == 0 && lane.ready.len() < LANE_LOW_WATER;
+        let line = self.stored.entry(account).or_default();
+        let first = line.first().map(|(due_at, _)| *due_at);
+        if let Some(old) = old {
+            line.remove(&(old, endpoint));
         }
-        lane.stored_due_at = due_at;
         if let Some(due_at) = due_at
-            && lane.claiming == 0
-            && lane.ready.len() < LANE_LOW_WATER
+            && wants_claim
         {
-            self.stored.insert((due_at, endpoint));
+            line.insert((due_at, endpoint));
+        }
+        let new_first = line.first().map(|(due_at, _)| *due_at);
+        if new_first.is_none() {
+            self.stored.remove(&account);
+        }
+        if first != new_first {
+            if let Some(first) = first {
+                self.stored_accounts.remove(&(first, account));
+            }
+            if let Some(new_first) = new_first {
+                self.stored_accounts.insert((new_first, account));
+            }
         }
     }
 

@@ -7,7 +7,7 @@
 //!
 //! The way of an event: [`publish`] → `dispatch` (order in `lanes`) → `deliver` → `record`.
 
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use store::SharedStore;
@@ -19,6 +19,7 @@ use crate::authenticate::KeyUses;
 use crate::clock::SharedClock;
 use crate::dispatch::Dispatch;
 use crate::entropy::{Dice, SharedEntropy};
+use crate::intake::Intake;
 use crate::lanes::LaneLimits;
 use crate::metrics::Metrics;
 use crate::rate::RateLimits;
@@ -35,6 +36,7 @@ mod dispatch;
 pub mod entropy;
 pub mod error;
 pub mod inspect;
+mod intake;
 pub mod keys;
 mod lanes;
 mod lifecycle;
@@ -80,6 +82,7 @@ struct Shared {
     dice: Dice,
     settings: Settings,
     registry: Registry,
+    intake: Intake,
     dispatch: Arc<Dispatch>,
     recorder: Recorder,
     rates: RateLimits,
@@ -89,6 +92,8 @@ struct Shared {
     bootstrap_hash: Option<[u8; 32]>,
     session: AtomicU64,
     stopping: AtomicBool,
+    /// A task that must run as long as the engine does has ended.
+    failed: AtomicBool,
     cleanable: Notify,
     tasks: Mutex<JoinSet<()>>,
 }
@@ -116,6 +121,7 @@ impl Engine {
             registry: Registry::new(Arc::clone(&parts.store)),
             store: parts.store,
             sender: parts.sender,
+            intake: Intake::new(),
             dispatch: Dispatch::new(limits, Arc::clone(&parts.clock)),
             clock: parts.clock,
             dice: Dice::new(parts.entropy),
@@ -128,6 +134,7 @@ impl Engine {
             bootstrap_hash,
             session: AtomicU64::new(session.0),
             stopping: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
             cleanable: Notify::new(),
             tasks: Mutex::new(JoinSet::new()),
         };
@@ -143,6 +150,10 @@ impl Engine {
     /// The clock the engine goes by.
     pub fn clock(&self) -> &SharedClock {
         &self.shared.clock
+    }
+
+    fn has_failed(&self) -> bool {
+        self.shared.failed.load(Ordering::SeqCst)
     }
 
     fn store(&self) -> &SharedStore {
@@ -163,6 +174,10 @@ impl Engine {
 
     fn registry(&self) -> &Registry {
         &self.shared.registry
+    }
+
+    fn intake(&self) -> &Intake {
+        &self.shared.intake
     }
 
     fn dispatch(&self) -> &Arc<Dispatch> {

@@ -3,6 +3,7 @@
 //! Promise: [`Engine::stop`] ends no attempt that can end by itself in the time given, records all
 //! of them, and leaves nothing leased behind.
 
+use std::future::Future;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -20,6 +21,9 @@ const SESSION_LIVES_FOR: Duration = Duration::from_secs(45);
 
 /// How often a session is extended: two may fail before it runs out.
 const SESSION_EXTENDED_EVERY: Duration = Duration::from_secs(15);
+
+/// How long stopping waits for the last attempts to be recorded: many commits, even on a busy disk.
+const FLUSHED_WITHIN: Duration = Duration::from_secs(5);
 
 /// How often the last uses of keys are written down.
 const KEY_USES_NOTED_EVERY: Duration = Duration::from_mins(1);
@@ -47,37 +51,56 @@ impl Engine {
         let session = parts.store.begin_session(now.plus(SESSION_LIVES_FOR)).await?;
         let engine = Self::assemble(parts, recorder, pepper, session);
         let first_key = engine.make_first_operator_key().await?;
-        {
-            let mut tasks = engine.tasks();
-            tasks.spawn(engine.clone().run_recorder(queue));
-            tasks.spawn(engine.clone().run_claimer());
-            tasks.spawn(engine.clone().run_looker());
-            tasks.spawn(engine.clone().run_session());
-            tasks.spawn(engine.clone().run_cleaner());
-            tasks.spawn(engine.clone().run_key_notes());
-        }
+        engine.run("recorder", engine.clone().run_recorder(queue));
+        engine.run("claimer", engine.clone().run_claimer());
+        engine.run("looker", engine.clone().run_looker());
+        engine.run("session", engine.clone().run_session());
+        engine.run("cleaner", engine.clone().run_cleaner());
+        engine.run("key notes", engine.clone().run_key_notes());
         Ok((engine, first_key))
     }
 
     /// Stops: nothing new starts, what is on its way may end within `grace`, everything is
     /// recorded, and storage is closed. Answers how many attempts were cut off; they will be made
     /// again by whoever starts next.
+    ///
+    /// Errors when storage cannot be closed in good order; what is leased then will be attempted
+    /// again.
     pub async fn stop(&self, grace: Duration) -> Result<usize, EngineError> {
         self.shared.stopping.store(true, Ordering::SeqCst);
+        self.dispatch().lanes().halt();
         let ended = tokio::time::timeout(grace, self.dispatch().wait_idle()).await;
         let cut_off = if ended.is_ok() { 0 } else { self.dispatch().lanes().in_flight() };
-        self.recorder().flushed().await;
-        self.give_back_ready().await?;
-        self.note_key_uses().await?;
-        self.store().close().await?;
+        let flushed = tokio::time::timeout(FLUSHED_WITHIN, self.recorder().flushed()).await;
+        if flushed.is_err() {
+            tracing::error!("storage takes no attempts; what is unrecorded will be made again");
+        }
+        if let Err(error) = self.give_back_ready().await {
+            tracing::warn!(%error, "could not give waiting deliveries back");
+        }
+        if let Err(error) = self.note_key_uses().await {
+            tracing::warn!(%error, "could not note when keys were used");
+        }
+        let closed = self.store().close().await;
         self.tasks().abort_all();
+        closed?;
         Ok(cut_off)
+    }
+
+    /// Runs a task that must live as long as the engine; its death is noticed.
+    fn run(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let watch = Watch { engine: self.clone(), name };
+        self.tasks().spawn(async move {
+            let _watch = watch;
+            task.await;
+        });
     }
 
     /// Ends everything at once without recording anything, as a killed process would. For tests
     /// of recovery; whoever runs an engine stops it.
     pub fn abandon(&self) {
         self.shared.stopping.store(true, Ordering::SeqCst);
+        self.dispatch().lanes().halt();
         self.tasks().abort_all();
     }
 
@@ -152,5 +175,20 @@ impl Engine {
 
     pub(crate) fn wake_cleaner(&self) {
         self.shared.cleanable.notify_one();
+    }
+}
+
+/// Notices when a task ends that must not.
+struct Watch {
+    engine: Engine,
+    name: &'static str,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if !self.engine.is_stopping() {
+            tracing::error!(task = self.name, "a task of the engine died; restart the process");
+            self.engine.shared.failed.store(true, Ordering::SeqCst);
+        }
     }
 }

@@ -4,12 +4,13 @@
 //! stable storage. The producer's `data` is looked at, never rewritten. Neighbours: `store` makes
 //! it durable, [`crate::dispatch`] gets what was born leased, without reading it back.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use domain::catalogue;
 use domain::contract::Contract;
-use domain::endpoint::Endpoint;
+use domain::endpoint::{Endpoint, EndpointStatus};
 use domain::event::{EntityId, Event, EventType, IdempotencyKey};
 use domain::id::{AccountId, DeliveryId, EndpointId, EventId};
 use domain::limits::{ENTITY_IDS_MAX, EVENT_DATA_BYTES_MAX, JSON_DEPTH_MAX};
@@ -17,13 +18,16 @@ use domain::matching::{Matchable, NoDelivery, match_endpoint};
 use domain::rendering::render_body;
 use domain::time::Timestamp;
 use store::catalogue::Roster;
-use store::queue::{Accepted, Claimed, Idempotency, Lease, NewDelivery, NewEvent, Payload};
+use store::queue::{
+    Accepted, Claimed, Idempotency, Lease, NewDelivery, NewEvent, Payload, SessionId,
+};
 
 use crate::Engine;
 use crate::administer::shorten;
 use crate::dispatch::Place;
 use crate::error::{EngineError, ErrorCode};
 use crate::payload::{data_ids, json_depth};
+use crate::registry::endpoint_of;
 use crate::scope::Scope;
 
 /// An event to publish, each field as sent.
@@ -54,6 +58,10 @@ pub struct Published {
 /// we say that we are overloaded.
 const MATCHES_MAX: usize = 8;
 
+/// Most rows accepted in one step, so that a large batch with a large fan-out does not keep others
+/// waiting: some 20 ms of storage.
+const STEP_ROWS_MAX: usize = 2_000;
+
 /// An event checked and ready to be matched.
 struct Ready {
     roster: Arc<Roster>,
@@ -64,12 +72,38 @@ struct Ready {
     only: Option<EndpointId>,
 }
 
-/// An event matched: what to accept, and where its deliveries have a place in memory.
-struct Matched {
-    new: NewEvent,
+impl Ready {
+    /// Most rows that accepting it writes.
+    fn rows_max(&self) -> usize {
+        1 + self.roster.endpoints.len()
+    }
+}
+
+/// What a publisher is answered.
+type Answer = Result<Published, EngineError>;
+
+/// An event on its way to be accepted, and where its answer belongs.
+struct Waiting {
+    at: usize,
+    ready: Ready,
+}
+
+/// The deliveries of an event that is being accepted.
+#[derive(Default)]
+struct Deliveries {
+    /// Those with a place in memory.
     born: Vec<(Claimed, Place)>,
     /// Endpoints whose delivery found no place and stays in storage for now.
     stored: Vec<EndpointId>,
+}
+
+impl Deliveries {
+    /// The event was not accepted.
+    fn refused(self) {
+        for (_, place) in self.born {
+            place.refused();
+        }
+    }
 }
 
 impl Engine {
@@ -84,7 +118,7 @@ impl Engine {
         let mut ready = self.check_event(scope, publish).await?;
         ready.idempotency =
             idempotency.map(|(key, request_hash)| Idempotency { key, request_hash });
-        self.accept(vec![ready]).await?.pop().expect("one event, one answer")
+        self.accept(vec![ready]).await.pop().expect("one event, one answer")
     }
 
     /// Publishes many events; one refused does not fail the others. Answers in order.
@@ -102,15 +136,7 @@ impl Engine {
             };
             answers.push(checked.map(|event| ready.push(event)));
         }
-        let mut accepted = match self.accept(ready).await {
-            Ok(accepted) => accepted.into_iter(),
-            Err(error) => {
-                let refuse = |answer: Result<(), EngineError>| {
-                    answer.and_then(|()| Err(EngineError::unavailable(error.message())))
-                };
-                return answers.into_iter().map(refuse).collect();
-            }
-        };
+        let mut accepted = self.accept(ready).await.into_iter();
         answers
             .into_iter()
             .map(|answer| answer.and_then(|()| accepted.next().expect("one answer an event")))
@@ -125,6 +151,10 @@ impl Engine {
         event_type: Option<&str>,
     ) -> Result<Published, EngineError> {
         let endpoint = self.endpoint(scope, endpoint).await?;
+        if endpoint.status != EndpointStatus::Enabled {
+            let message = "the endpoint is disabled; enable it to test it";
+            return Err(EngineError::new(ErrorCode::Conflict, message));
+        }
         let (name, sample) = test_event(&endpoint, event_type)?;
         let publish = Publish {
             account: endpoint.account.to_string(),
@@ -134,8 +164,11 @@ impl Engine {
             entity_ids: Vec::new(),
         };
         let mut ready = self.check_event(scope, publish).await?;
+        if endpoint_of(&ready.roster, endpoint.id).is_none() {
+            return Err(EngineError::not_found("endpoint"));
+        }
         ready.only = Some(endpoint.id);
-        self.accept(vec![ready]).await?.pop().expect("one event, one answer")
+        self.accept(vec![ready]).await.pop().expect("one event, one answer")
     }
 
     async fn check_event(&self, scope: Scope, publish: Publish) -> Result<Ready, EngineError> {
@@ -152,7 +185,7 @@ impl Engine {
             .iter()
             .map(|id| EntityId::parse(id))
             .collect::<Result<_, _>>()
-            .map_err(|error| EngineError::invalid("entity_ids", format!("are wrong: {error}")))?;
+            .map_err(|error| EngineError::invalid("entity_ids", error.to_string()))?;
         let accepted_at = self.clock().now();
         let event = Event {
             id: EventId::from_u128(self.dice().id(accepted_at)),
@@ -178,73 +211,118 @@ impl Engine {
         self.registry().roster(id).await?.ok_or_else(unknown)
     }
 
-    /// Accepts events, matching those again whose account's endpoints changed meanwhile.
-    async fn accept(
-        &self,
-        ready: Vec<Ready>,
-    ) -> Result<Vec<Result<Published, EngineError>>, EngineError> {
-        let mut answers: Vec<Option<Result<Published, EngineError>>> =
-            ready.iter().map(|_| None).collect();
-        let mut left: Vec<(usize, Ready)> = ready.into_iter().enumerate().collect();
+    /// Accepts events, matching those again whose account's endpoints changed meanwhile. Answers
+    /// in order.
+    async fn accept(&self, ready: Vec<Ready>) -> Vec<Result<Published, EngineError>> {
+        let mut answers: Vec<Option<Answer>> = ready.iter().map(|_| None).collect();
+        let mut left: VecDeque<Waiting> =
+            ready.into_iter().enumerate().map(|(at, ready)| Waiting { at, ready }).collect();
         for _ in 0..MATCHES_MAX {
-            if left.is_empty() {
-                break;
-            }
-            let mut new = Vec::with_capacity(left.len());
-            let mut places = Vec::with_capacity(left.len());
-            for (_, ready) in &left {
-                let matched = self.match_event(ready);
-                let owed = u32::try_from(matched.new.deliveries.len()).unwrap_or(u32::MAX);
-                new.push(matched.new);
-                places.push((matched.born, matched.stored, owed));
-            }
-            let accepted = self.store().accept(self.session(), new).await?;
             let mut changed = Vec::new();
-            for (((at, mut ready), accepted), (born, stored, owed)) in
-                left.into_iter().zip(accepted).zip(places)
-            {
-                let answer = match accepted {
-                    Accepted::New => {
-                        let Event { id, account, accepted_at, .. } = ready.event;
-                        self.metrics().accepted(owed);
-                        self.dispatch().offer(born);
-                        self.start_ready();
-                        for endpoint in stored {
-                            self.dispatch().note_stored(endpoint, account, accepted_at);
-                        }
-                        Ok(Published { id, deliveries: owed })
-                    }
-                    Accepted::Repeated { event, deliveries } => {
-                        Ok(Published { id: event, deliveries })
-                    }
-                    Accepted::KeyReused => Err(EngineError::new(
-                        ErrorCode::Conflict,
-                        "this idempotency key was used with another request; use a new one",
-                    )),
-                    Accepted::NoAccount => Err(EngineError::not_found("account")),
-                    Accepted::RosterChanged => {
-                        self.registry().forget(ready.event.account);
-                        match self.registry().roster(ready.event.account).await? {
-                            Some(roster) => {
-                                ready.roster = roster;
-                                changed.push((at, ready));
-                                continue;
-                            }
-                            None => Err(EngineError::not_found("account")),
-                        }
-                    }
-                };
-                answers[at] = Some(answer);
+            while !left.is_empty() {
+                let step = take_step(&mut left);
+                changed.extend(self.accept_step(step, &mut answers).await);
             }
-            left = changed;
+            for Waiting { at, mut ready } in changed {
+                let account = ready.event.account;
+                self.registry().forget(account);
+                match self.registry().roster(account).await {
+                    Ok(Some(roster)) => {
+                        ready.roster = roster;
+                        left.push_back(Waiting { at, ready });
+                    }
+                    Ok(None) => answers[at] = Some(Err(EngineError::not_found("account"))),
+                    Err(error) => answers[at] = Some(Err(error.into())),
+                }
+            }
         }
         let overloaded =
             || EngineError::unavailable("the account's endpoints change too fast just now");
-        Ok(answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(overloaded()))).collect())
+        answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(overloaded()))).collect()
+    }
+
+    /// Accepts some events in one step and answers them; those to be matched again come back.
+    async fn accept_step(
+        &self,
+        step: Vec<Waiting>,
+        answers: &mut [Option<Answer>],
+    ) -> Vec<Waiting> {
+        let refuse = |step: Vec<Waiting>, answers: &mut [Option<Answer>], error: &EngineError| {
+            for waiting in step {
+                answers[waiting.at] = Some(Err(error.clone()));
+            }
+            Vec::new()
+        };
+        if self.is_stopping() {
+            return refuse(step, answers, &EngineError::unavailable("shutting down"));
+        }
+        let bytes = step.iter().map(|waiting| waiting.ready.data.len()).sum();
+        let rows = step.iter().map(|waiting| waiting.ready.rows_max()).sum();
+        let admitted = match self.intake().admit(bytes, rows).await {
+            Ok(admitted) => admitted,
+            Err(error) => return refuse(step, answers, &error),
+        };
+        let session = self.session();
+        let mut new = Vec::with_capacity(step.len());
+        let mut matched = Vec::with_capacity(step.len());
+        for waiting in step {
+            let (event, deliveries) = self.match_event(&waiting.ready, session);
+            new.push(event);
+            matched.push((waiting, deliveries));
+        }
+        let accepted = match self.store().accept(session, new).await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // What was born may be durable all the same: its places say so when dropped.
+                let step = matched.into_iter().map(|(waiting, _)| waiting).collect();
+                return refuse(step, answers, &error.into());
+            }
+        };
+        drop(admitted);
+        let mut changed = Vec::new();
+        for ((waiting, deliveries), accepted) in matched.into_iter().zip(accepted) {
+            answers[waiting.at] = Some(match accepted {
+                Accepted::New => Ok(self.accepted(&waiting.ready.event, deliveries)),
+                Accepted::Repeated { event, deliveries: owed } => {
+                    deliveries.refused();
+                    Ok(Published { id: event, deliveries: owed })
+                }
+                Accepted::KeyReused => {
+                    deliveries.refused();
+                    Err(EngineError::new(
+                        ErrorCode::Conflict,
+                        "this idempotency key was used with another request; use a new one",
+                    ))
+                }
+                Accepted::NoAccount => {
+                    deliveries.refused();
+                    Err(EngineError::not_found("account"))
+                }
+                Accepted::RosterChanged => {
+                    deliveries.refused();
+                    changed.push(waiting);
+                    continue;
+                }
+            });
+        }
+        changed
+    }
+
+    /// Sends the deliveries of an accepted event on their way.
+    fn accepted(&self, event: &Event, deliveries: Deliveries) -> Published {
+        let owed = u32::try_from(deliveries.born.len() + deliveries.stored.len());
+        let owed = owed.unwrap_or(u32::MAX);
+        self.metrics().accepted(owed);
+        self.dispatch().offer(deliveries.born);
+        self.start_ready();
+        for endpoint in deliveries.stored {
+            self.dispatch().note_stored(endpoint, event.account, event.accepted_at);
+        }
+        Published { id: event.id, deliveries: owed }
     }
 
     /// Matches, renders, and reserves places in memory for the deliveries that find room.
-    fn match_event(&self, ready: &Ready) -> Matched {
+    fn match_event(&self, ready: &Ready, session: SessionId) -> (NewEvent, Deliveries) {
         let Ready { roster, event, data, idempotency, only } = ready;
         let wants_entity = roster.endpoints.iter().any(|endpoint| endpoint.entity_id.is_some());
         let ids = if wants_entity { data_ids(data) } else { Vec::new() };
@@ -253,65 +331,72 @@ impl Engine {
             entity_ids: &event.entity_ids,
             data_ids: &ids,
         };
-        let mut owed: Vec<&Endpoint> = Vec::new();
-        let mut not_made = Vec::new();
-        for endpoint in &roster.endpoints {
-            match only.map_or_else(
-                || match_endpoint(matchable, endpoint),
-                |only| if endpoint.id == only { Ok(()) } else { Err(NoDelivery::NotSubscribed) },
-            ) {
-                Ok(()) => owed.push(endpoint),
-                Err(NoDelivery::NotSubscribed) => {}
-                Err(reason @ (NoDelivery::Entity | NoDelivery::Disabled)) => {
-                    not_made.push((endpoint.id, reason));
-                }
-            }
-        }
-        let rendered = render_body(
-            roster.account.contract,
-            event.id,
-            &event.event_type,
-            event.timestamp,
-            data,
-        );
+        let contract = roster.account.contract;
+        let rendered = render_body(contract, event.id, &event.event_type, event.timestamp, data);
         let body = Bytes::from(rendered.bytes);
         let payload = Arc::new(Payload {
             event: event.id,
             event_type: event.event_type.clone(),
             body: body.clone(),
         });
-        let mut deliveries = Vec::with_capacity(owed.len());
-        let mut born = Vec::new();
-        let mut stored = Vec::new();
-        for endpoint in owed {
+        let mut new = NewEvent {
+            event: event.clone(),
+            body,
+            data: rendered.data,
+            deliveries: Vec::new(),
+            not_made: Vec::new(),
+            roster_version: roster.version,
+            idempotency: idempotency.clone(),
+        };
+        let mut deliveries = Deliveries::default();
+        for endpoint in &roster.endpoints {
+            let matched = match only {
+                Some(only) if *only == endpoint.id => Ok(()),
+                Some(_) => Err(NoDelivery::NotSubscribed),
+                None => match_endpoint(matchable, endpoint),
+            };
+            match matched {
+                Ok(()) => {}
+                Err(NoDelivery::NotSubscribed) => continue,
+                Err(reason @ (NoDelivery::Entity | NoDelivery::Disabled)) => {
+                    new.not_made.push((endpoint.id, reason));
+                    continue;
+                }
+            }
             let id = DeliveryId::from_u128(self.dice().id(event.accepted_at));
-            let place = self.dispatch().reserve(endpoint, body.len());
-            deliveries.push(NewDelivery { id, endpoint: endpoint.id, leased: place.is_some() });
+            let lease = Lease { session, delivery: id, fence: 1 };
+            let place = self.dispatch().reserve(endpoint, payload.body.len(), lease);
+            new.deliveries.push(NewDelivery { id, endpoint: endpoint.id, leased: place.is_some() });
             let Some(place) = place else {
-                stored.push(endpoint.id);
+                deliveries.stored.push(endpoint.id);
                 continue;
             };
             let claimed = Claimed {
-                lease: Lease { session: self.session(), delivery: id, fence: 1 },
+                lease,
                 account: event.account,
                 endpoint: endpoint.id,
                 attempts: 0,
                 created_at: event.accepted_at,
                 payload: Arc::clone(&payload),
             };
-            born.push((claimed, place));
+            deliveries.born.push((claimed, place));
         }
-        let new = NewEvent {
-            event: event.clone(),
-            body,
-            data: rendered.data,
-            deliveries,
-            not_made,
-            roster_version: roster.version,
-            idempotency: idempotency.clone(),
-        };
-        Matched { new, born, stored }
+        (new, deliveries)
     }
+}
+
+/// Takes as many events as one step may have.
+fn take_step(left: &mut VecDeque<Waiting>) -> Vec<Waiting> {
+    let mut rows = 0;
+    let mut step = Vec::with_capacity(left.len().min(STEP_ROWS_MAX));
+    while let Some(next) = left.front() {
+        rows += next.ready.rows_max();
+        if rows > STEP_ROWS_MAX && !step.is_empty() {
+            break;
+        }
+        step.extend(left.pop_front());
+    }
+    step
 }
 
 fn read_type(contract: Contract, name: &str) -> Result<EventType, EngineError> {
@@ -324,8 +409,7 @@ fn read_type(contract: Contract, name: &str) -> Result<EventType, EngineError> {
         );
         return Err(EngineError::invalid("type", reason));
     }
-    EventType::parse(name)
-        .map_err(|error| EngineError::invalid("type", format!("is wrong: {error}")))
+    EventType::parse(name).map_err(|error| EngineError::invalid("type", error.to_string()))
 }
 
 fn check_data(data: &[u8]) -> Result<(), EngineError> {

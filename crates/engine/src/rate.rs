@@ -1,4 +1,4 @@
-//! Request limits of the customer contracts, per key.
+//! Request limits of the customer contracts, per key or per account.
 //!
 //! Promise: never more than the limit in any window, and what is answered about the limit is what
 //! is enforced. Kept in memory: a restart forgets what was used, which errs in the caller's favour.
@@ -7,11 +7,11 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use domain::id::KeyId;
 use domain::time::Timestamp;
 
-/// Most keys watched at once; beyond it, those whose windows are over are dropped first.
-const WATCHED_MAX: usize = 10_000;
+/// Most keys and accounts watched at once. When as many are busy, others go uncounted, which errs
+/// in the caller's favour.
+const WATCHED_MAX: usize = 100_000;
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -31,7 +31,7 @@ pub struct RateStatus {
 /// Watches how often keys are used.
 #[derive(Default)]
 pub(crate) struct RateLimits {
-    used: Mutex<HashMap<KeyId, Used>>,
+    used: Mutex<HashMap<u128, Used>>,
 }
 
 #[derive(Default)]
@@ -39,34 +39,41 @@ struct Used {
     /// When the requests of the last window were made; never longer than the limit.
     recent: VecDeque<Timestamp>,
     window: Duration,
+    counts_days: bool,
     day: i64,
     today: u32,
 }
 
 impl RateLimits {
-    /// Counts a request of `key` now, allowing `limit` in any `window` and, if given, `per_day` in
+    /// Counts a request of the key or account `id` now, allowing `limit` in any `window` and, if given, `per_day` in
     /// a UTC day.
     pub(crate) fn count(
         &self,
-        key: KeyId,
+        id: u128,
         limit: u32,
         window: Duration,
         per_day: Option<u32>,
         now: Timestamp,
     ) -> RateStatus {
         let mut keys = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        if keys.len() >= WATCHED_MAX && !keys.contains_key(&key) {
+        let day_length = i64::try_from(DAY.as_millis()).unwrap_or(i64::MAX);
+        let day = now.as_millis().div_euclid(day_length);
+        if keys.len() >= WATCHED_MAX && !keys.contains_key(&id) {
             keys.retain(|_, used| {
-                used.recent.back().is_some_and(|last| now.since(*last) < used.window)
+                let is_recent = used.recent.back().is_some_and(|at| now.since(*at) < used.window);
+                is_recent || (used.counts_days && used.day == day)
             });
+            if keys.len() >= WATCHED_MAX {
+                let reset_at = now.plus(window);
+                return RateStatus { limit, remaining: 0, reset_at, is_allowed: true };
+            }
         }
-        let used = keys.entry(key).or_default();
+        let used = keys.entry(id).or_default();
+        used.counts_days = per_day.is_some();
         used.window = window;
         while used.recent.front().is_some_and(|first| now.since(*first) >= window) {
             used.recent.pop_front();
         }
-        let day_length = i64::try_from(DAY.as_millis()).unwrap_or(i64::MAX);
-        let day = now.as_millis().div_euclid(day_length);
         if used.day != day {
             used.day = day;
             used.today = 0;
@@ -103,8 +110,8 @@ mod tests {
             let mut allowed: Vec<Timestamp> = Vec::new();
             for gap in gaps {
                 now = Timestamp::from_millis(now.as_millis() + gap);
-                let window = Duration::from_secs(60);
-                let status = limits.count(KeyId::from_u128(1), 20, window, None, now);
+                let window = Duration::from_mins(1);
+                let status = limits.count(1, 20, window, None, now);
                 if status.is_allowed {
                     allowed.push(now);
                 }
@@ -119,8 +126,8 @@ mod tests {
     #[test]
     fn a_day_ends_at_midnight_utc() {
         let limits = RateLimits::default();
-        let key = KeyId::from_u128(1);
-        let minute = Duration::from_secs(60);
+        let key = 1;
+        let minute = Duration::from_mins(1);
         let at = |seconds| limits.count(key, 10, minute, Some(2), Timestamp::from_seconds(seconds));
         assert!(at(0).is_allowed);
         assert!(at(1).is_allowed);

@@ -11,7 +11,7 @@ use domain::delivery::Transition;
 use domain::id::{AccountId, EndpointId};
 use store::StoreError;
 use store::queue::{AttemptRecord, Claimed, Lease, Recorded};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::Engine;
 
@@ -36,6 +36,13 @@ enum WorkKind {
     GiveBack(Lease),
 }
 
+/// What the queue carries.
+pub(crate) enum Queued {
+    Work(Work),
+    /// Answered once everything before it was written down or given up.
+    Flush(oneshot::Sender<()>),
+}
+
 impl Work {
     pub(crate) fn record(claimed: &Claimed, record: AttemptRecord) -> Self {
         let kind = WorkKind::Record(Box::new(record));
@@ -50,11 +57,11 @@ impl Work {
 
 /// The queue of what is to be written down.
 pub(crate) struct Recorder {
-    queue: mpsc::Sender<Work>,
+    queue: mpsc::Sender<Queued>,
 }
 
 impl Recorder {
-    pub(crate) fn new() -> (Self, mpsc::Receiver<Work>) {
+    pub(crate) fn new() -> (Self, mpsc::Receiver<Queued>) {
         let (queue, taken) = mpsc::channel(QUEUE_MAX);
         (Self { queue }, taken)
     }
@@ -62,40 +69,53 @@ impl Recorder {
     /// Hands work over; waits while the queue is full. After the end of the engine it is dropped,
     /// and the lease with it.
     pub(crate) async fn send(&self, work: Work) {
-        let _ = self.queue.send(work).await;
+        let _ = self.queue.send(Queued::Work(work)).await;
     }
 
-    /// Waits until everything handed over so far was written down, or storage is broken.
+    /// Waits until everything handed over so far was written down, or storage is out of order.
     pub(crate) async fn flushed(&self) {
-        // All places are free only when nothing is queued and no batch is being written.
-        let _ = self.queue.reserve_many(QUEUE_MAX).await;
+        let (flush, flushed) = oneshot::channel();
+        if self.queue.send(Queued::Flush(flush)).await.is_ok() {
+            let _ = flushed.await;
+        }
     }
 }
 
 impl Engine {
     /// Writes down what is handed over, for ever.
-    pub(crate) async fn run_recorder(self, mut queue: mpsc::Receiver<Work>) {
+    pub(crate) async fn run_recorder(self, mut queue: mpsc::Receiver<Queued>) {
         let mut batch = Vec::with_capacity(BATCH_MAX);
         while queue.recv_many(&mut batch, BATCH_MAX).await > 0 {
             while let Err(error) = self.write_down(&batch).await {
                 if matches!(error, StoreError::Broken(_) | StoreError::Closed) {
+                    // What cannot be recorded must not be sent.
+                    self.dispatch().lanes().halt();
                     tracing::error!(%error, attempts = batch.len(), "attempts stay unrecorded");
                     break;
                 }
                 tracing::warn!(%error, "could not record attempts; will try again");
                 tokio::time::sleep(AGAIN_AFTER).await;
             }
-            batch.clear();
+            for queued in batch.drain(..) {
+                if let Queued::Flush(flush) = queued {
+                    // Whoever stops may have lost patience.
+                    let _ = flush.send(());
+                }
+            }
         }
     }
 
-    async fn write_down(&self, batch: &[Work]) -> Result<(), StoreError> {
+    async fn write_down(&self, batch: &[Queued]) -> Result<(), StoreError> {
         let now = self.clock().now();
         let mut records: Vec<AttemptRecord> = Vec::with_capacity(batch.len());
         let mut recorded: Vec<&Work> = Vec::with_capacity(batch.len());
         let mut leases = Vec::new();
         let mut given_back = Vec::new();
-        for work in batch {
+        let works = batch.iter().filter_map(|queued| match queued {
+            Queued::Work(work) => Some(work),
+            Queued::Flush(_) => None,
+        });
+        for work in works {
             match &work.kind {
                 WorkKind::Record(record) => {
                     records.push(AttemptRecord::clone(record));

@@ -1,7 +1,7 @@
 //! Accounts, their endpoints and keys, kept at hand.
 //!
 //! Promise: once a change has answered, nobody reads the state before it from here. Every change
-//! ends in a `forget…`, and what was read from storage while a change happened is read again.
+//! ends in a `forget…`, and what was read from storage while a change happened is not kept.
 //! Bounded: what is used least is dropped and read again. Neighbours: `publish` and `deliver` read
 //! it on every event; `administer` makes it forget.
 
@@ -11,17 +11,31 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use domain::endpoint::Endpoint;
 use domain::id::{AccountId, EndpointId};
+use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use store::catalogue::{KeyRecord, Roster};
 use store::{SharedStore, StoreError};
 
-/// Most accounts, and most keys, kept at hand: some 50 MiB when each has one endpoint.
+/// Most usernames, and most keys, kept at hand: some 10 MiB.
 const KEPT_MAX: usize = 50_000;
+
+/// Most accounts and endpoints kept at hand, together: some 100 MiB.
+const ROSTERS_WEIGHT_MAX: u64 = 150_000;
+
+/// An account weighs as much as an endpoint.
+#[derive(Clone)]
+struct RosterWeight;
+
+impl Weighter<AccountId, Arc<Roster>> for RosterWeight {
+    fn weight(&self, _: &AccountId, roster: &Arc<Roster>) -> u64 {
+        1 + roster.endpoints.len() as u64
+    }
+}
 
 /// Accounts, their endpoints and keys, kept at hand.
 pub(crate) struct Registry {
     store: SharedStore,
-    rosters: Cache<AccountId, Arc<Roster>>,
+    rosters: Cache<AccountId, Arc<Roster>, RosterWeight>,
     usernames: Cache<String, AccountId>,
     keys: Cache<String, Arc<KeyRecord>>,
     /// Counts changes; held for reading while something is put in, for writing while it is taken
@@ -33,7 +47,7 @@ impl Registry {
     pub(crate) fn new(store: SharedStore) -> Self {
         Self {
             store,
-            rosters: Cache::new(KEPT_MAX),
+            rosters: Cache::with_weighter(KEPT_MAX, ROSTERS_WEIGHT_MAX, RosterWeight),
             usernames: Cache::new(KEPT_MAX),
             keys: Cache::new(KEPT_MAX),
             changes: RwLock::new(0),
@@ -89,31 +103,31 @@ impl Registry {
         take_out();
     }
 
-    async fn kept_or_read<K, V, F>(
+    async fn kept_or_read<K, V, W, F>(
         &self,
-        kept: &Cache<K, V>,
+        kept: &Cache<K, V, W>,
         key: &K,
         read: impl Fn() -> F,
     ) -> Result<Option<V>, StoreError>
     where
         K: Hash + Eq + Clone,
         V: Clone,
+        W: Weighter<K, V> + Clone,
         F: Future<Output = Result<Option<V>, StoreError>>,
     {
-        loop {
-            if let Some(value) = kept.get(key) {
-                return Ok(Some(value));
-            }
-            let before = *self.changes.read().unwrap_or_else(PoisonError::into_inner);
-            let Some(value) = read().await? else {
-                return Ok(None);
-            };
-            let changes = self.changes.read().unwrap_or_else(PoisonError::into_inner);
-            if *changes == before {
-                kept.insert(key.clone(), value.clone());
-                return Ok(Some(value));
-            }
+        if let Some(value) = kept.get(key) {
+            return Ok(Some(value));
         }
+        let before = *self.changes.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(value) = read().await? else {
+            return Ok(None);
+        };
+        let changes = self.changes.read().unwrap_or_else(PoisonError::into_inner);
+        if *changes == before {
+            kept.insert(key.clone(), value.clone());
+        }
+        // Otherwise the reading overlapped a change that has not answered: either state is right.
+        Ok(Some(value))
     }
 }
 

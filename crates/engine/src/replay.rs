@@ -1,10 +1,11 @@
 //! Delivering an event again, as a new delivery beside the old one; history stays as it was.
 
-use domain::delivery::Delivery;
+use domain::delivery::{Delivery, DeliveryState};
 use domain::id::DeliveryId;
-use store::queue::{Added, NewDelivery};
+use store::queue::{Added, Lease, NewDelivery};
 
 use crate::Engine;
+use crate::dispatch::Place;
 use crate::error::{EngineError, ErrorCode};
 use crate::registry::endpoint_of;
 use crate::scope::Scope;
@@ -18,36 +19,41 @@ impl Engine {
         id: DeliveryId,
     ) -> Result<Delivery, EngineError> {
         let old = self.delivery(scope, id).await?;
+        if old.state == DeliveryState::Pending {
+            let message = "the delivery is still pending; it is attempted again by itself";
+            return Err(EngineError::new(ErrorCode::Conflict, message));
+        }
+        if self.is_stopping() {
+            return Err(EngineError::unavailable("shutting down"));
+        }
         let now = self.clock().now();
+        let (session, id) = (self.session(), DeliveryId::from_u128(self.dice().id(now)));
+        let lease = Lease { session, delivery: id, fence: 1 };
         let roster = self.registry().roster(old.account).await?;
         let endpoint = roster.as_deref().and_then(|roster| endpoint_of(roster, old.endpoint));
-        let place = endpoint.and_then(|endpoint| self.dispatch().reserve(endpoint, 0));
-        let new = NewDelivery {
-            id: DeliveryId::from_u128(self.dice().id(now)),
-            endpoint: old.endpoint,
-            leased: place.is_some(),
-        };
-        match self.store().add_delivery(self.session(), old.account, old.event, new, now).await? {
-            Added::Created(claimed) => match place {
-                Some(place) => {
-                    self.dispatch().offer(vec![(claimed, place)]);
-                    self.start_ready();
+        let place = endpoint.and_then(|endpoint| self.dispatch().reserve(endpoint, 0, lease));
+        let new = NewDelivery { id, endpoint: old.endpoint, leased: place.is_some() };
+        let refusal =
+            match self.store().add_delivery(session, old.account, old.event, new, now).await? {
+                Added::Created(claimed) => {
+                    match place {
+                        Some(place) if claimed.lease == lease => {
+                            self.dispatch().offer([(claimed, place)]);
+                            self.start_ready();
+                        }
+                        place => {
+                            place.map(Place::refused);
+                            self.dispatch().note_stored(old.endpoint, old.account, now);
+                        }
+                    }
+                    return self.delivery(scope, id).await;
                 }
-                None => self.dispatch().note_stored(old.endpoint, old.account, now),
-            },
-            Added::NoEvent => {
-                return Err(EngineError::new(
-                    ErrorCode::Conflict,
-                    "the event's payload is no longer kept, so it cannot be delivered again",
-                ));
-            }
-            Added::NoEndpoint => {
-                return Err(EngineError::new(
-                    ErrorCode::Conflict,
-                    "the endpoint was deleted, so there is nowhere to deliver to",
-                ));
-            }
-        }
-        self.delivery(scope, new.id).await
+                Added::NoEvent => {
+                    "the event's payload is no longer kept, so it cannot be delivered again"
+                }
+                Added::NoEndpoint => "the endpoint was deleted, so there is nowhere to deliver to",
+            };
+        place.map(Place::refused);
+        Err(EngineError::new(ErrorCode::Conflict, refusal))
     }
 }

@@ -1,1 +1,97 @@
-//! store-sqlite
+//! The embedded store: the storage port on one SQLite file.
+//!
+//! Promise: everything of `store`'s port, and stable storage means a sync of the write-ahead log
+//! (`synchronous=FULL`, checked). One thread writes and turns whatever waits into one transaction;
+//! a few connections read beside it. One process at a time may have the file. Once a sync fails,
+//! nothing is acknowledged any more.
+//!
+//! Reading order: [`open`](SqliteStore::open) and `open.rs` (what the file must be), `writer.rs`
+//! (group commit), `queue.rs` and `filing.rs` (what every event costs), `catalogue.rs`, `settle.rs` (deleting),
+//! `history.rs` (reading), `checkpoint.rs`, `migrations/` (the schema). Neighbours: `store` is the
+//! port, `server` opens this and hands it to the engine.
+
+#![warn(missing_docs)]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rusqlite::Connection;
+use store::StoreError;
+
+mod catalogue;
+mod checkpoint;
+mod condition;
+mod failure;
+mod filing;
+mod history;
+mod ledger;
+mod lock;
+mod migrate;
+mod open;
+mod page;
+mod queue;
+mod readers;
+mod row;
+mod settle;
+mod source;
+mod state;
+mod statistics;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+pub use open::{OpenError, SQLITE_VERSION_MIN};
+pub use statistics::Statistics;
+
+use ledger::Ledger;
+use readers::Readers;
+use statistics::Gauges;
+use writer::{Haste, Writer};
+
+/// What a method of the port answers.
+type Answer<T> = Result<T, StoreError>;
+
+/// A store in one SQLite file, and `-wal`, `-shm` and `.lock` beside it.
+///
+/// Dropping it without [`close`](store::Queue::close) is what a crash is: nothing acknowledged is
+/// lost, and the next start reads the log.
+pub struct SqliteStore {
+    writer: Writer,
+    readers: Arc<Readers>,
+    gauges: Arc<Gauges>,
+}
+
+impl SqliteStore {
+    /// Opens the file, creating it if there is none, bringing its schema to the present version
+    /// and freeing what earlier processes had leased. Reads nothing else: a backlog stays where it
+    /// is. Blocks on the disk.
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        let opened = open::open(path)?;
+        Ok(Self { writer: opened.writer, readers: opened.readers, gauges: opened.gauges })
+    }
+
+    /// How the store did since it was opened.
+    pub fn statistics(&self) -> Statistics {
+        self.gauges.read()
+    }
+
+    async fn write<T, Work>(&self, haste: Haste, weight: usize, work: Work) -> Answer<T>
+    where
+        T: Send + 'static,
+        Work: FnOnce(&mut Ledger<'_>) -> failure::Result<T> + Send + 'static,
+    {
+        self.writer.write(haste, weight, work).await
+    }
+
+    async fn read<T, Work>(&self, work: Work) -> Answer<T>
+    where
+        T: Send + 'static,
+        Work: FnOnce(&Connection) -> failure::Result<T> + Send + 'static,
+    {
+        self.readers.read(work).await
+    }
+
+    async fn shut(&self) -> Answer<()> {
+        self.writer.close().await
+    }
+}

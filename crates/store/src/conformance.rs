@@ -20,8 +20,22 @@ pub mod accept;
 pub mod accounts_and_keys;
 pub mod audit;
 pub mod claims;
+pub mod counts;
+pub mod crash;
+pub mod deletion;
+pub mod endpoints;
+pub mod history;
+pub mod idempotency;
+pub mod lanes;
+mod memory_harness;
+pub mod model;
+pub mod paging;
+pub mod records;
+pub mod replays;
 pub mod scene;
+pub mod sessions;
 
+pub use memory_harness::InMemory;
 pub use scene::Scene;
 
 /// The place where one store lives, made anew for every case.
@@ -43,19 +57,198 @@ macro_rules! store_conformance {
     ($harness:expr) => {
         $crate::store_conformance! { @topics $harness;
             accounts_and_keys {
+                the_first_pepper_offered_is_the_pepper_for_good
+                peppers_offered_at_once_are_answered_with_one_and_the_same
                 an_account_reads_back_as_it_was_created
+                an_account_is_created_with_its_first_key
+                an_account_is_found_by_exactly_its_username
+                usernames_that_differ_in_case_are_two
+                a_username_taken_creates_neither_account_nor_key
+                of_accounts_created_at_once_under_one_username_there_is_one
+                a_change_of_an_account_changes_what_it_names_and_answers_it
+                what_is_not_there_is_answered_as_absent
+                a_key_reads_back_by_exactly_its_public_part
+                a_key_of_an_absent_account_is_not_stored
+                keys_are_listed_for_their_owner_alone
+                a_deleted_key_opens_nothing_any_more
+                a_key_is_deleted_for_its_owner_alone
+                uses_of_keys_are_noted_and_unknown_keys_passed_over
+            }
+            endpoints {
+                an_endpoint_reads_back_as_it_was_created
+                a_change_of_an_endpoint_changes_what_it_names_and_answers_it
+                an_endpoint_is_changed_for_its_account_alone
+                a_hundred_endpoints_created_at_once_with_room_for_20_leave_20
+                disabled_endpoints_count_towards_the_limit
+                the_limit_counts_each_account_by_itself
+                a_deleted_endpoint_makes_room_for_another
+                an_endpoint_of_an_absent_account_is_not_stored
+                endpoints_are_listed_for_their_account_alone
+                a_roster_has_every_endpoint_of_its_account_oldest_first
+                a_roster_has_the_account_as_it_is_now
+                the_version_of_a_roster_grows_with_every_change
+                the_version_of_a_roster_stays_while_nothing_changes
             }
             accept {
                 an_event_and_its_deliveries_read_back_as_they_were_accepted
+                body_and_data_come_back_byte_for_byte
+                the_largest_event_comes_back_byte_for_byte
+                an_event_that_nobody_wants_is_kept
+                events_of_one_call_are_answered_in_order_and_each_by_itself
+                no_events_are_answered_with_no_answers
+                an_event_matched_before_the_roster_changed_is_not_stored
+                an_event_of_an_absent_account_is_not_stored
+                a_delivery_born_leased_is_its_sessions_alone
+                deliveries_of_one_event_are_born_leased_each_by_itself
+                a_delivery_born_leased_to_a_lost_session_is_claimable
+                the_largest_batch_is_accepted_in_one_call
+                events_accepted_at_once_are_all_there
+                an_endpoint_deleted_while_events_arrive_is_owed_nothing
+                events_of_different_accounts_are_accepted_in_one_call
+                a_delivery_is_not_due_before_its_event_was_accepted
+            }
+            idempotency {
+                a_repeated_request_gets_the_first_answer_and_stores_nothing
+                a_key_used_for_another_request_is_refused_and_stores_nothing
+                a_key_counts_for_its_account_alone
+                keys_are_told_apart_byte_by_byte
+                events_without_a_key_are_all_new
+                of_equal_requests_at_once_one_is_new
+                equal_requests_in_one_call_are_accepted_once
+                a_key_is_remembered_for_its_time_and_no_longer
+                a_key_past_its_time_may_be_used_for_another_request
+                a_key_used_anew_after_its_time_is_remembered_anew
+                repeating_does_not_prolong_the_time_of_a_key
+                cleaning_forgets_no_key_before_its_time
+                a_repetition_is_recognised_although_the_roster_changed
+                an_event_that_is_not_accepted_leaves_its_key_free
+                the_first_answer_stands_although_its_deliveries_are_removed
             }
             claims {
+                a_claim_brings_all_that_an_attempt_needs
+                a_claim_tells_how_many_attempts_there_were
                 two_sessions_never_hold_one_lease
+                what_is_leased_is_not_claimed_again_by_its_own_session
+                what_is_due_is_claimed_earliest_first
+                of_deliveries_due_at_once_the_oldest_is_claimed_first
+                no_more_is_claimed_than_there_is_room_for
+                a_delivery_can_be_claimed_from_the_instant_it_is_due
+                what_is_not_due_does_not_hide_what_is
+                what_was_left_for_want_of_room_is_next_due
+                each_claim_of_a_delivery_has_a_higher_fence
+                lanes_are_answered_in_order_and_each_with_its_own
+                no_lanes_are_answered_with_no_claims
+                deliveries_of_one_event_share_its_payload
+                a_lost_session_is_leased_nothing
+                what_has_ended_is_never_claimed
+                deliveries_of_a_disabled_endpoint_can_be_claimed_by_who_asks
+            }
+            lanes {
+                each_endpoint_with_claimable_deliveries_waits_once
+                an_empty_store_has_no_waiting_lanes
+                a_lane_is_due_when_its_earliest_delivery_is
+                what_is_leased_or_ended_does_not_wait
+                deliveries_of_disabled_endpoints_wait_in_their_lanes
+                lanes_are_answered_in_order_of_ids_after_the_one_named
+                lanes_after_one_that_waits_no_more_are_not_missed
+            }
+            records {
+                a_success_ends_the_delivery_as_delivered
+                a_retry_is_due_when_the_transition_says
+                an_exhausted_delivery_says_why
+                an_attempt_reads_back_as_it_was_recorded
+                as_many_attempts_as_a_schedule_may_have_are_listed_first_one_first
+                attempts_of_one_delivery_are_not_those_of_another
+                a_lost_lease_cannot_record_an_attempt
+                a_lease_records_once
+                an_older_lease_of_the_same_session_is_lost
+                a_lease_holds_for_its_session_fence_and_delivery_alone
+                a_claimable_delivery_takes_no_record
+                of_records_under_one_lease_at_once_one_applies
+                records_of_one_call_are_answered_in_order_and_each_by_itself
+                a_lease_given_back_leaves_the_delivery_due_as_it_was
+                leases_given_back_are_answered_in_order_and_each_by_itself
+            }
+            sessions {
+                no_two_sessions_have_one_id
+                what_a_released_session_held_is_claimable_due_as_it_was
+                a_session_lives_until_its_instant_is_past
+                an_extended_session_keeps_what_it_holds
+                a_session_that_ran_out_lives_on_unless_it_was_released
+                a_released_session_is_lost_for_good
+                a_session_released_while_it_held_nothing_is_lost_too
+                releasing_one_session_leaves_the_others_alone
+                what_was_recorded_or_given_back_is_not_released
+            }
+            replays {
+                a_replay_is_a_new_delivery_of_the_same_event
+                a_replay_born_leased_brings_all_that_an_attempt_needs
+                a_replay_that_is_not_born_leased_answers_a_lease_of_nobody
+                a_replay_born_leased_to_a_lost_session_is_claimable
+                a_replay_asks_for_neither_subscription_nor_an_enabled_endpoint
+                an_event_may_be_replayed_again_and_again
+                an_event_whose_endpoint_was_deleted_may_be_replayed_to_another
+                what_cannot_be_replayed_is_said_and_nothing_is_made
+            }
+            deletion {
+                deleting_an_endpoint_cancels_what_is_pending_leased_or_not
+                an_attempt_at_a_cancelled_delivery_cannot_be_recorded
+                history_kept_is_there_to_be_read
+                history_removed_is_gone_with_its_attempts
+                what_is_removed_stays_counted_as_it_ended
+                a_deleted_endpoint_is_nowhere_any_more
+                an_endpoint_is_deleted_for_its_account_alone
+                deleting_an_endpoint_leaves_its_neighbours_alone
+                a_deleted_endpoint_with_a_long_history_is_final_before_it_is_cleaned
+                cleaning_an_empty_store_finds_nothing_to_do
+                cleaning_takes_small_steps_until_all_is_done
+                a_deleted_account_is_out_of_sight_with_all_it_owned
+                a_deleted_account_is_owed_nothing
+                the_username_of_a_deleted_account_is_free_again
+                nothing_can_be_made_for_a_deleted_account
+                deleting_an_account_leaves_its_neighbours_alone
+            }
+            history {
+                what_was_never_there_is_absent
+                events_are_filtered_by_account_and_type
+                events_are_filtered_by_when_they_were_accepted
+                undelivered_events_have_a_delivery_in_another_state
+                deliveries_are_filtered_by_whose_and_what_they_are
+                deliveries_are_filtered_by_state
+                deliveries_are_filtered_by_when_they_were_created
+                a_page_of_large_events_is_cut_short_and_the_next_goes_on
+                what_is_rare_in_a_long_history_is_found_page_by_page
+            }
+            paging {
+                pages_of_accounts_neither_repeat_nor_skip_while_rows_arrive
+                pages_of_keys_neither_repeat_nor_skip_while_rows_arrive
+                pages_of_endpoints_neither_repeat_nor_skip_while_rows_arrive
+                pages_of_events_neither_repeat_nor_skip_while_rows_arrive
+                pages_of_deliveries_neither_repeat_nor_skip_while_rows_arrive
+                ids_of_any_bits_are_kept_and_sort_as_numbers
+            }
+            counts {
+                an_empty_store_counts_nothing
+                each_change_of_a_delivery_moves_one_count_to_another
+                the_counts_are_the_same_after_a_crash
+                a_store_that_is_well_says_so
+            }
+            crash {
+                accounts_keys_and_endpoints_are_there_after_a_crash
+                events_deliveries_and_attempts_are_there_after_a_crash
+                every_event_acknowledged_while_many_arrive_is_there_after_a_crash
+                what_was_leased_is_claimable_after_a_crash_due_as_it_was
+                a_session_of_an_earlier_process_is_lost
+                idempotency_keys_are_remembered_after_a_crash
+                the_version_of_a_roster_grows_on_after_a_crash
+                deletions_hold_after_a_crash_and_are_cleaned_then
+                a_closed_store_takes_no_writes
+                what_was_acknowledged_before_or_while_closing_is_there
             }
         }
     };
     (@topics $harness:expr; $($topic:ident { $($case:ident)* })*) => {
         $(mod $topic {
-            #[allow(unused_imports, reason = "the harness is often named in the file itself")]
             use super::*;
 
             $(
@@ -67,5 +260,39 @@ macro_rules! store_conformance {
                 }
             )*
         })*
+
+        mod model {
+            use super::*;
+
+            #[test]
+            fn any_sequence_of_calls_is_answered_as_the_memory_store_answers_it() {
+                $crate::conformance::model::agrees_with_memory(|| $harness);
+            }
+        }
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    #[test]
+    fn every_case_is_in_the_suite() {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/conformance");
+        let suite = include_str!("conformance.rs");
+        let mut missing = Vec::new();
+        for file in fs::read_dir(source).unwrap() {
+            let path = file.unwrap().path();
+            let Ok(topic) = fs::read_to_string(&path) else { continue };
+            for declared in topic.split("\npub async fn ").skip(1) {
+                let (name, rest) = declared.split_once('(').unwrap();
+                let is_case = rest.trim_start().starts_with("scene: &mut Scene");
+                if is_case && !suite.lines().any(|line| line.trim() == name) {
+                    missing.push(name.to_owned());
+                }
+            }
+        }
+        assert_eq!(missing, [] as [String; 0]);
+    }
 }

@@ -167,6 +167,42 @@ fn one_account_holds_at_most_half_of_the_memory() {
     assert!(lanes.reserve(&large, BYTES_MAX, NOW).is_none());
 }
 
+#[test]
+fn accounts_without_room_do_not_stand_before_those_with_room() {
+    let mut lanes = lanes(512, 32);
+    let (busy, quiet) = (account(1), account(2));
+    let mut number = 0;
+    while offer(&mut lanes, &an_endpoint(&busy, 10 + number / 1_000), u128::from(number)) {
+        number += 1;
+    }
+    for endpoint in 1_000..3_000 {
+        let endpoint = an_endpoint(&busy, endpoint);
+        lanes.note_stored(endpoint.id, busy.id, Timestamp::from_seconds(1));
+    }
+    assert!(lanes.begin_claim(NOW).is_empty());
+    let waiting = an_endpoint(&quiet, 5_000);
+    lanes.note_stored(waiting.id, quiet.id, NOW);
+    let rooms = lanes.begin_claim(NOW);
+    assert_eq!(rooms.len(), 1);
+    assert_eq!(rooms[0].1, quiet.id);
+}
+
+#[test]
+fn one_claim_serves_many_lanes_and_accounts_take_turns() {
+    let mut lanes = lanes(512, 32);
+    let (many, few) = (account(1), account(2));
+    for number in 0..1_000 {
+        lanes.note_stored(an_endpoint(&many, 10 + number).id, many.id, Timestamp::from_seconds(1));
+    }
+    for number in 0..3 {
+        lanes.note_stored(an_endpoint(&few, 5_000 + number).id, few.id, NOW);
+    }
+    let rooms = lanes.begin_claim(NOW);
+    assert_eq!(rooms.len(), CLAIM_MAX);
+    assert_eq!(rooms.iter().filter(|(_, account)| *account == few.id).count(), 3);
+    assert!(rooms.iter().map(|(room, _)| room.room).sum::<usize>() <= CLAIM_MAX);
+}
+
 /// One step of a random life of the lanes.
 #[derive(Clone, Debug)]
 enum Step {

@@ -243,3 +243,35 @@ async fn a_test_event_goes_to_its_endpoint_only_whatever_it_subscribed_to() {
     let sent = &scene.sender.requests()[0];
     assert_eq!(sent.header("x-webhook-event"), Some("generated_video_success"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_late_410_does_not_disable_an_endpoint_that_was_changed_since() {
+    let scene = Scene::new().await;
+    let (account, endpoint) = scene.subscriber("john", URL).await;
+    let gate = Gate::new();
+    scene.sender.script(URL, [Reply::status(410).held_by(&gate)]);
+    scene.publish(&account).await;
+    scene.sender.wait_for(1).await;
+    scene.pass(Duration::from_millis(5)).await;
+    let edit = EndpointEdit { url: Some(OTHER.to_owned()), ..EndpointEdit::default() };
+    scene.engine.change_endpoint(Scope::Operator, endpoint.id, edit).await.unwrap();
+    gate.open();
+    scene.drain().await;
+    assert_eq!(scene.sender.requests_to(OTHER).len(), 1);
+    let endpoint = scene.engine.endpoint(Scope::Operator, endpoint.id).await.unwrap();
+    assert_eq!(endpoint.status, EndpointStatus::Enabled);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_pending_or_disabled_is_neither_replayed_nor_tested() {
+    let scene = Scene::new().await;
+    let (account, endpoint) = scene.subscriber("john", URL).await;
+    scene.sender.otherwise(Reply::status(500));
+    scene.publish(&account).await;
+    let pending = scene.delivery().await;
+    let error = scene.engine.replay_delivery(Scope::Operator, pending.id).await.unwrap_err();
+    assert_eq!(error.code(), engine::ErrorCode::Conflict);
+    scene.engine.change_endpoint(Scope::Operator, endpoint.id, set_disabled(true)).await.unwrap();
+    let error = scene.engine.publish_test(Scope::Operator, endpoint.id, None).await.unwrap_err();
+    assert_eq!(error.code(), engine::ErrorCode::Conflict);
+}

@@ -1,13 +1,22 @@
 //! Stops, crashes, and storage that fails.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
+use domain::attempt::Outcome;
 use domain::delivery::StateName;
-use engine::ErrorCode;
+use domain::target_url::TargetUrl;
+use domain::testing::TEST_START;
+use engine::entropy::SystemEntropy;
+use engine::scope::Scope;
+use engine::sender::{Exchange, Request, Sender};
 use engine::settings::Settings;
+use engine::{Engine, ErrorCode, Parts};
+use store::fault::{Fault, FaultStore, Method, Odds};
 use store::memory::MemoryStore;
-use testkit::doubles::{Reply, ScriptedSender};
+use testkit::doubles::{Reply, ScriptedSender, TestClock};
 use testkit::gate::Gate;
 
 use crate::harness::Scene;
@@ -82,4 +91,140 @@ async fn attempts_that_wait_across_a_restart_keep_their_due_time() {
     assert_eq!(again.delivery().await.due_at, due_at);
     again.drain().await;
     assert_eq!(sender.requests().len(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_waits_for_attempts_that_are_being_recorded() {
+    let memory = Arc::new(MemoryStore::new());
+    let faults = Arc::new(FaultStore::new(memory.clone()));
+    let sender = ScriptedSender::new();
+    let scene = Scene::on(faults.clone(), sender.clone()).await;
+    let (account, _) = scene.subscriber("john", URL).await;
+    let mut stall = faults.stall(Method::Record);
+    scene.publish(&account).await;
+    stall.reached_by(1).await;
+    let engine = scene.engine.clone();
+    let stopping = tokio::spawn(async move { engine.stop(Duration::from_secs(20)).await });
+    scene.pass(Duration::from_secs(1)).await;
+    assert!(!stopping.is_finished());
+    stall.release();
+    assert_eq!(stopping.await.unwrap().unwrap(), 0);
+    let again = Scene::on(Arc::new(memory.reopen()), sender.clone()).await;
+    again.drain().await;
+    assert_eq!(sender.requests().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_ends_even_when_storage_takes_nothing() {
+    let faults = Arc::new(FaultStore::new(Arc::new(MemoryStore::new())));
+    let scene = Scene::on(faults.clone(), ScriptedSender::new()).await;
+    let (account, _) = scene.subscriber("john", URL).await;
+    faults.fail(Method::Record, Fault::Before);
+    scene.publish(&account).await;
+    scene.sender.wait_for_replies(1).await;
+    let stopped =
+        tokio::time::timeout(Duration::from_secs(30), scene.engine.stop(Duration::from_secs(20)));
+    stopped.await.expect("it ends").unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn storage_that_fails_now_and_then_loses_and_repeats_nothing() {
+    for seed in 0..20 {
+        let faults = Arc::new(FaultStore::new(Arc::new(MemoryStore::new())));
+        let scene = Scene::on(faults.clone(), ScriptedSender::new()).await;
+        let (account, _) = scene.subscriber("john", URL).await;
+        scene.endpoint(&account, "https://hooks.customer.com/b").await;
+        scene.sender.script(URL, vec![Reply::status(503); 30]);
+        faults.fail_by_chance(seed, Odds { before: 100, after: 0 });
+        let mut acknowledged = 0;
+        for _ in 0..200 {
+            match scene.try_publish(&account).await {
+                Ok(published) => acknowledged += published.deliveries as usize,
+                Err(error) => assert_eq!(error.code(), ErrorCode::Unavailable),
+            }
+        }
+        assert!(acknowledged < 400, "seed {seed} injected nothing");
+        scene.pass(Duration::from_secs(3600)).await;
+        faults.heal();
+        scene.drain().await;
+        assert_eq!(scene.count_in(StateName::Delivered).await, acknowledged, "seed {seed}");
+        assert_eq!(scene.sender.requests().len(), acknowledged + 30, "seed {seed}");
+        assert_eq!(scene.engine.load().in_memory, 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_stored_by_a_call_that_seemed_to_fail_is_delivered_all_the_same() {
+    let faults = Arc::new(FaultStore::new(Arc::new(MemoryStore::new())));
+    let scene = Scene::on(faults.clone(), ScriptedSender::new()).await;
+    let (account, _) = scene.subscriber("john", URL).await;
+    faults.script(Method::Accept, [Some(Fault::After)]);
+    let error = scene.try_publish(&account).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Unavailable);
+    scene.drain().await;
+    assert_eq!(scene.sender.requests().len(), 1);
+    assert_eq!(scene.count_in(StateName::Delivered).await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_publisher_that_goes_away_leaves_no_delivery_behind() {
+    let faults = Arc::new(FaultStore::new(Arc::new(MemoryStore::new())));
+    let scene = Scene::on(faults.clone(), ScriptedSender::new()).await;
+    let (account, _) = scene.subscriber("john", URL).await;
+    for _ in 0..50 {
+        let mut stall = faults.stall(Method::Accept);
+        let publishing = {
+            let (engine, account) = (scene.engine.clone(), account.clone());
+            tokio::spawn(async move {
+                engine.publish(Scope::Operator, crate::harness::an_event(&account), None).await
+            })
+        };
+        stall.reached_by(1).await;
+        publishing.abort();
+        stall.release();
+        // It may have got through before it was ended.
+        let _ = publishing.await;
+    }
+    scene.drain().await;
+    let counts = scene.engine.counts(Scope::Operator).await.unwrap();
+    assert_eq!(counts.delivered, counts.created);
+    assert_eq!(scene.engine.load().in_memory, 0);
+}
+
+/// Panics once, then does as it is told.
+struct PanicsOnce(ScriptedSender, AtomicBool);
+
+#[async_trait]
+impl Sender for PanicsOnce {
+    async fn send(&self, request: Request) -> Exchange {
+        assert!(self.1.swap(true, Ordering::SeqCst), "the first attempt panics, on purpose");
+        self.0.send(request).await
+    }
+
+    async fn probe(&self, url: &TargetUrl, timeout: Duration) -> Outcome {
+        self.0.probe(url, timeout).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_panics_is_made_again_and_holds_up_nothing() {
+    let sender = ScriptedSender::new();
+    let parts = Parts {
+        store: Arc::new(MemoryStore::new()),
+        sender: Arc::new(PanicsOnce(sender.clone(), AtomicBool::new(false))),
+        clock: Arc::new(TestClock::starting_at(TEST_START)),
+        entropy: Arc::new(SystemEntropy),
+        settings: Settings { in_flight_per_endpoint_max: 1, ..Settings::default() },
+    };
+    let clock = Arc::new(TestClock::starting_at(TEST_START));
+    let (engine, _) = Engine::start(parts).await.unwrap();
+    let scene = Scene { engine, sender, clock };
+    let (account, _) = scene.subscriber("john", URL).await;
+    for _ in 0..10 {
+        scene.publish(&account).await;
+    }
+    scene.drain().await;
+    assert_eq!(scene.count_in(StateName::Delivered).await, 10);
+    assert_eq!(scene.sender.requests().len(), 10);
+    assert_eq!(scene.engine.load().in_memory, 0);
 }

@@ -115,5 +115,18 @@ pub async fn all_deliveries(store: &dyn Store, filter: &DeliveryFilter) -> Vec<D
 
 /// Every lane with claimable deliveries.
 pub async fn all_lanes(store: &dyn Store) -> Vec<WaitingLane> {
-    store.waiting_lanes(None, usize::MAX).await.unwrap()
+    const LIMIT: usize = 500;
+    let mut all: Vec<WaitingLane> = Vec::new();
+    loop {
+        let after = all.last().map(|lane| lane.endpoint);
+        let lanes = store.waiting_lanes(after, LIMIT).await.unwrap();
+        assert!(lanes.len() <= LIMIT, "no more lanes than asked for");
+        let ids: Vec<_> = lanes.iter().map(|lane| Some(lane.endpoint)).collect();
+        assert!(ids.iter().all(|id| *id > after) && ids.is_sorted(), "lanes are in order");
+        let last = lanes.len() < LIMIT;
+        all.extend(lanes);
+        if last {
+            return all;
+        }
+    }
 }

@@ -169,6 +169,14 @@ impl Scene {
         }
     }
 
+    /// An event like the other, with an id of its own and one delivery per endpoint.
+    pub fn another(&mut self, like: &NewEvent, endpoints: &[&Endpoint]) -> NewEvent {
+        let mut new = like.clone();
+        new.event.id = EventId::from_u128(u128::from(self.next_number()));
+        new.deliveries = endpoints.iter().map(|it| self.new_delivery(it.id)).collect();
+        new
+    }
+
     /// Accepts one event.
     pub async fn accept(&self, new: NewEvent) -> Accepted {
         let mut answers = self.store.accept(self.session, vec![new]).await.unwrap();
@@ -323,3 +331,17 @@ pub fn idempotency(key: &str, hash: u8) -> Option<Idempotency> {
 
 /// A transition that ends a delivery without success.
 pub const USED_UP: Transition = Transition::Exhausted(EndReason::AttemptsUsedUp);
+
+/// What each task answers, all of them running at once.
+pub async fn at_once<Task, T>(tasks: impl IntoIterator<Item = Task>) -> Vec<T>
+where
+    Task: Future<Output = T> + Send + 'static,
+    T: Send + 'static,
+{
+    let running: Vec<_> = tasks.into_iter().map(tokio::spawn).collect();
+    let mut answers = Vec::with_capacity(running.len());
+    for task in running {
+        answers.push(task.await.expect("the task does not panic"));
+    }
+    answers
+}

@@ -65,12 +65,9 @@ impl History for MemoryStore {
         page: PageRequest,
     ) -> Result<Page<EventWithData>, StoreError> {
         let state = self.look();
-        let bounds =
-            PageBounds { rows_max: PAGE_ROWS_SCANNED_MAX, bytes_max: PAGE_DATA_BYTES_MAX };
+        let bounds = PageBounds { rows_max: PAGE_ROWS_SCANNED_MAX, bytes_max: PAGE_DATA_BYTES_MAX };
         let pick = |entry: &EventEntry| {
-            state
-                .event_passes(entry, &filter)
-                .then(|| (entry.with_data(), entry.data.len()))
+            state.event_passes(entry, &filter).then(|| (entry.with_data(), entry.data.len()))
         };
         Ok(page_of(&state.events, page, EventId::as_u128, bounds, pick))
     }

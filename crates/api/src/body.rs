@@ -1,0 +1,226 @@
+//! Request bodies: bounded in size, time and depth, and JSON or refused with the reason.
+//!
+//! Promise: no more than the bound is ever held, and no reader downstream sees JSON deeper than
+//! [`JSON_DEPTH_MAX`]. A refusal says what the caller should send instead and repeats nothing of
+//! what was sent. Each surface writes a [`BodyRefusal`] in its own envelope.
+
+use std::fmt;
+use std::time::Duration;
+
+use axum::body::{Body, HttpBody};
+use axum::extract::Request;
+use bytes::Bytes;
+use domain::limits::JSON_DEPTH_MAX;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, StatusCode};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde_json::{Map, Value};
+
+/// How long a body may take to arrive: far more than a slow mobile link needs for the largest, and
+/// short enough that trickling bodies cannot pile up.
+pub(crate) const BODY_ARRIVES_WITHIN: Duration = Duration::from_secs(15);
+
+/// Why a body is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum BodyRefusal {
+    /// A `Content-Type` other than JSON; none at all is taken for JSON.
+    WrongContentType,
+    /// Over the bound, in bytes.
+    TooLarge(usize),
+    /// Not all there within [`BODY_ARRIVES_WITHIN`].
+    TooSlow,
+    /// The connection broke.
+    Broken,
+    /// Nothing there.
+    Empty,
+    /// Not JSON; where it stops being JSON.
+    NotJson {
+        /// Counted from 1.
+        line: usize,
+        /// Counted from 1, in bytes.
+        column: usize,
+    },
+    /// Nested deeper than [`JSON_DEPTH_MAX`].
+    TooDeep,
+    /// JSON, but not an object.
+    NotObject,
+}
+
+impl BodyRefusal {
+    /// The HTTP status that says it best.
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            _ => StatusCode::BAD_REQUEST,
+        }
+    }
+}
+
+impl fmt::Display for BodyRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::WrongContentType => {
+                f.write_str("the request must be sent with `Content-Type: application/json`")
+            }
+            Self::TooLarge(bytes_max) => {
+                write!(f, "the request body must have at most {bytes_max} bytes")
+            }
+            Self::TooSlow => write!(
+                f,
+                "the request body did not arrive within {} seconds",
+                BODY_ARRIVES_WITHIN.as_secs()
+            ),
+            Self::Broken => f.write_str("the request body broke off"),
+            Self::Empty => f.write_str("the request body is empty; send a JSON object"),
+            Self::NotJson { line, column } => {
+                write!(f, "the request body is not valid JSON (line {line}, column {column})")
+            }
+            Self::TooDeep => {
+                write!(f, "the request body is nested deeper than {JSON_DEPTH_MAX} levels")
+            }
+            Self::NotObject => f.write_str("the request body must be a JSON object"),
+        }
+    }
+}
+
+/// Reads the request's JSON object of at most `bytes_max` bytes.
+pub(crate) async fn read_object(
+    request: Request,
+    bytes_max: usize,
+) -> Result<Map<String, Value>, BodyRefusal> {
+    let body = read_json(request, bytes_max).await?;
+    match serde_json::from_slice(&body).map_err(|error| not_json(&error))? {
+        Value::Object(members) => Ok(members),
+        _ => Err(BodyRefusal::NotObject),
+    }
+}
+
+/// Reads the request's body of at most `bytes_max` bytes: neither empty nor nested deeper than
+/// [`JSON_DEPTH_MAX`], and said to be JSON. Whether it is JSON is left to its reader.
+pub(crate) async fn read_json(request: Request, bytes_max: usize) -> Result<Bytes, BodyRefusal> {
+    let body = read_json_of_any_depth(request, bytes_max).await?;
+    if body.is_empty() {
+        return Err(BodyRefusal::Empty);
+    }
+    if is_deeper_than(&body, JSON_DEPTH_MAX) {
+        return Err(BodyRefusal::TooDeep);
+    }
+    Ok(body)
+}
+
+/// Reads the request's body of at most `bytes_max` bytes, said to be JSON, or empty. For readers
+/// that do not recurse.
+pub(crate) async fn read_json_of_any_depth(
+    request: Request,
+    bytes_max: usize,
+) -> Result<Bytes, BodyRefusal> {
+    let says_json = says_json(request.headers());
+    let body = read(request.into_body(), bytes_max).await?;
+    if says_json || body.is_empty() { Ok(body) } else { Err(BodyRefusal::WrongContentType) }
+}
+
+/// The refusal of a body in which `error` was found.
+pub(crate) fn not_json(error: &serde_json::Error) -> BodyRefusal {
+    BodyRefusal::NotJson { line: error.line(), column: error.column() }
+}
+
+async fn read(body: Body, bytes_max: usize) -> Result<Bytes, BodyRefusal> {
+    // A body that announces too much is refused before any of it is read.
+    if body.size_hint().lower() > bytes_max as u64 {
+        return Err(BodyRefusal::TooLarge(bytes_max));
+    }
+    let collected = Limited::new(body, bytes_max).collect();
+    match tokio::time::timeout(BODY_ARRIVES_WITHIN, collected).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(BodyRefusal::TooLarge(bytes_max)),
+        Ok(Err(_)) => Err(BodyRefusal::Broken),
+        Err(_) => Err(BodyRefusal::TooSlow),
+    }
+}
+
+/// Whether the content type is `application/json` or a `+json` type (RFC 6839), parameters aside.
+/// None is taken for JSON: there is nothing else it could be here.
+fn says_json(headers: &HeaderMap) -> bool {
+    let Some(value) = headers.get(CONTENT_TYPE) else {
+        return true;
+    };
+    let Ok(value) = value.to_str() else {
+        return false;
+    };
+    let media_type = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    media_type == "application/json"
+        || (media_type.starts_with("application/") && media_type.ends_with("+json"))
+}
+
+/// Whether brackets outside strings nest deeper than `depth_max`. Does not recurse, so it may be
+/// asked before any reader that does.
+fn is_deeper_than(json: &[u8], depth_max: usize) -> bool {
+    let mut depth = 0_usize;
+    let mut in_string = false;
+    let mut is_escaped = false;
+    for byte in json {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if in_string => is_escaped = true,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'{' | b'[' => {
+                depth += 1;
+                if depth > depth_max {
+                    return true;
+                }
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn only_json_content_types_are_taken_and_none_is_taken_for_json() {
+        let check = |value: Option<&'static str>, expected: bool| {
+            let mut headers = HeaderMap::new();
+            if let Some(value) = value {
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static(value));
+            }
+            assert_eq!(says_json(&headers), expected, "{value:?}");
+        };
+        check(None, true);
+        check(Some("application/json"), true);
+        check(Some("Application/JSON; charset=utf-8"), true);
+        check(Some("application/merge-patch+json"), true);
+        check(Some("application/x-www-form-urlencoded"), false);
+        check(Some("text/json"), false);
+        check(Some("application/jsonl"), false);
+        check(Some(""), false);
+    }
+
+    #[test]
+    fn depth_counts_brackets_outside_strings() {
+        let check = |json: &str, depth: usize| {
+            assert!(!is_deeper_than(json.as_bytes(), depth), "{json}");
+            assert!(depth == 0 || is_deeper_than(json.as_bytes(), depth - 1), "{json}");
+        };
+        check("1", 0);
+        check("{}", 1);
+        check(r#"{"a":[{}],"b":[]}"#, 3);
+        check(r#"{"a":"[[[[","b\"[":[]}"#, 2);
+        check(r#"{"a":"\\"}"#, 1);
+    }
+
+    #[tokio::test]
+    async fn a_body_is_taken_up_to_its_bound_and_no_further() {
+        let at_bound = read(Body::from(vec![b'1'; 10]), 10).await;
+        assert_eq!(at_bound.as_deref(), Ok(&[b'1'; 10][..]));
+        let over = read(Body::from(vec![b'1'; 11]), 10).await;
+        assert_eq!(over, Err(BodyRefusal::TooLarge(10)));
+    }
+}

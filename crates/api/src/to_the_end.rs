@@ -1,0 +1,77 @@
+//! Every request that was begun is carried to its end.
+//!
+//! Promise: a caller who hangs up does not leave a change half made, for example durable in storage
+//! and not yet known in memory; and a bug in a handler is answered as our fault, in the words of
+//! the surface that was asked, instead of with a broken connection. What is bounded stays bounded:
+//! bodies arrive within [`crate::body::BODY_ARRIVES_WITHIN`] or not at all, and the engine bounds
+//! its own work.
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use engine::{EngineError, ErrorCode};
+use tracing::Instrument;
+
+use crate::problem::Problem;
+use crate::request_id::RequestId;
+use crate::{ApiState, jogg_v2, konpro_v1};
+
+/// Layer: gives the request its id, and serves it in a task of its own.
+pub(crate) async fn serve(
+    State(state): State<ApiState>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let id = RequestId::new(&*state.settings.entropy);
+    request.extensions_mut().insert(id);
+    let surface = Surface::of(request.uri().path());
+    let span = id.span(&request);
+    let serving = tokio::spawn(next.run(request).instrument(span.clone()));
+    let mut answer = match serving.await {
+        Ok(answer) => answer,
+        Err(error) => {
+            span.in_scope(|| tracing::error!(%error, "a handler did not come to its end"));
+            let error = EngineError::new(ErrorCode::Internal, "the request could not be served");
+            match surface {
+                Surface::JoggV2 => jogg_v2::Envelope::new(id, state.settings.jogg_v2_http_status)
+                    .refuse(error.into()),
+                Surface::KonproV1 => konpro_v1::Envelope::new(id).refuse(error.into()),
+                Surface::Platform => Problem::from(error).into_answer(id),
+            }
+        }
+    };
+    id.mark(&mut answer);
+    answer
+}
+
+/// Whose words a path is answered in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Surface {
+    JoggV2,
+    KonproV1,
+    Platform,
+}
+
+impl Surface {
+    fn of(path: &str) -> Self {
+        match path.split('/').nth(1) {
+            Some("v2") => Self::JoggV2,
+            Some("v1") => Self::KonproV1,
+            _ => Self::Platform,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_answered_in_the_words_of_its_surface() {
+        assert_eq!(Surface::of("/v2/endpoints"), Surface::JoggV2);
+        assert_eq!(Surface::of("/v1/webhook/endpoint.list"), Surface::KonproV1);
+        for path in ["/api/v1/accounts", "/", "", "/v22", "/healthz"] {
+            assert_eq!(Surface::of(path), Surface::Platform, "{path}");
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! The surfaces as a caller meets them: requests in, bytes out, on a real engine over the in-memory
+//! store, with time, chance and receivers scripted.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
+mod any_body;
+mod app;
+mod contract_samples;
+mod jogg_v2;
+mod konpro_v1;
+mod platform;
+mod to_the_end;

@@ -1,0 +1,150 @@
+//! The generator of load: publishes prebuilt requests, as fast as answers come or at a fixed rate.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use anyhow::{Context as _, Result, bail};
+use domain::id::EventId;
+
+use crate::clock::{now_nanos, wait_until};
+use crate::wire::{Answer, BlockingConnection, Connection, request};
+
+/// Length of `data` in every event.
+pub(crate) const DATA_BYTES: usize = 1024;
+
+/// Publishers at once, where nothing else is said: a busy back end's pool.
+pub(crate) const PUBLISHERS: usize = 64;
+
+/// The type of every event.
+pub(crate) const EVENT_TYPE: &str = "generated_avatar_video_success";
+
+/// An event acknowledged.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Published {
+    /// Its id.
+    pub(crate) event: EventId,
+    /// When it was to be published, which is when waiting begins; without a fixed rate, when it was.
+    pub(crate) began_nanos: u64,
+    /// How long after that it was really sent.
+    pub(crate) late_nanos: u64,
+    /// When the answer was there.
+    pub(crate) answered_nanos: u64,
+}
+
+/// The `data` of every event: an object of exactly [`DATA_BYTES`].
+pub(crate) fn data() -> String {
+    let head = r#"{"video_id":"video_123456","status":"completed","note":""#;
+    let filling = "lorem ipsum ".chars().cycle().take(DATA_BYTES - head.len() - 2);
+    format!("{head}{}\"}}", filling.collect::<String>())
+}
+
+/// The bytes of a publish request for an account.
+pub(crate) fn publish_request(address: SocketAddr, key: &str, account: &str) -> Vec<u8> {
+    let data = data();
+    let body = format!(r#"{{"account":"{account}","type":"{EVENT_TYPE}","data":{data}}}"#);
+    request("POST", "/api/v1/events", address, key, &body)
+}
+
+/// Publishes `count` events, the requests in turn, with `publishers` connections that each send the
+/// next as soon as the last is answered.
+pub(crate) fn publish_at_full_speed(
+    address: SocketAddr,
+    requests: &Arc<Vec<Vec<u8>>>,
+    count: usize,
+    publishers: usize,
+) -> Result<Vec<Published>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let next = Arc::new(AtomicUsize::new(0));
+        let mut tasks = Vec::with_capacity(publishers);
+        for _ in 0..publishers {
+            let (next, requests) = (Arc::clone(&next), Arc::clone(requests));
+            let mut connection = Connection::open(address).await?;
+            tasks.push(tokio::spawn(async move {
+                let mut published = Vec::with_capacity(count / publishers + 1);
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= count {
+                        return Ok::<_, anyhow::Error>(published);
+                    }
+                    let began_nanos = now_nanos();
+                    let request = &requests[number % requests.len()];
+                    let event = acknowledged(&connection.exchange(request).await?)?;
+                    let answered_nanos = now_nanos();
+                    published.push(Published { event, began_nanos, late_nanos: 0, answered_nanos });
+                }
+            }));
+        }
+        let mut published = Vec::with_capacity(count);
+        for task in tasks {
+            published.extend(task.await.context("a publisher panicked")??);
+        }
+        Ok(published)
+    })
+}
+
+/// Publishes `count` events, the requests in turn, `per_second` of them, each at its own instant
+/// whatever became of those before it. Every publisher is a thread, which wakes on time; a runtime's
+/// timer would add up to a millisecond.
+pub(crate) fn publish_at_rate(
+    address: SocketAddr,
+    requests: &Arc<Vec<Vec<u8>>>,
+    count: usize,
+    per_second: u64,
+) -> Result<Vec<Published>> {
+    // Enough that none is still waiting for an answer when its next instant comes.
+    let publishers = PUBLISHERS;
+    let period_nanos = 1_000_000_000 / per_second;
+    let start_nanos = now_nanos() + 200_000_000;
+    let threads: Vec<_> = (0..publishers)
+        .map(|publisher| {
+            let requests = Arc::clone(requests);
+            std::thread::spawn(move || {
+                let mut connection = BlockingConnection::open(address)?;
+                let mut published = Vec::with_capacity(count / publishers + 1);
+                for number in (publisher..count).step_by(publishers) {
+                    let began_nanos = start_nanos + number as u64 * period_nanos;
+                    wait_until(began_nanos);
+                    let late_nanos = now_nanos().saturating_sub(began_nanos);
+                    let request = &requests[number % requests.len()];
+                    let event = acknowledged(&connection.exchange(request)?)?;
+                    let answered_nanos = now_nanos();
+                    published.push(Published { event, began_nanos, late_nanos, answered_nanos });
+                }
+                Ok::<_, anyhow::Error>(published)
+            })
+        })
+        .collect();
+    let mut published = Vec::with_capacity(count);
+    for thread in threads {
+        match thread.join() {
+            Ok(some) => published.extend(some?),
+            Err(_) => bail!("a publisher panicked"),
+        }
+    }
+    Ok(published)
+}
+
+/// The id in the answer to a publish request.
+fn acknowledged(answer: &Answer<'_>) -> Result<EventId> {
+    let text = String::from_utf8_lossy(answer.body);
+    if answer.status != 202 {
+        bail!("publishing was answered {}: {text}", answer.status);
+    }
+    text.find(EventId::PREFIX)
+        .and_then(|at| text.get(at..at + EventId::PREFIX.len() + 32))
+        .and_then(|id| EventId::parse(id).ok())
+        .with_context(|| format!("the answer to publishing has no event id: {text}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_data_of_every_event_is_an_object_of_its_length() {
+        assert_eq!(data().len(), DATA_BYTES);
+        assert!(serde_json::from_str::<serde_json::Value>(&data()).unwrap().is_object());
+    }
+}

@@ -1,0 +1,245 @@
+//! The shape of the workspace: who may use whom, and what may come in from outside.
+//!
+//! The table of arrows is the architecture; a new arrow is a decision and is made here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::LazyLock;
+
+use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
+use toml::{Table, Value};
+
+/// Which of our crates each of our crates may use in the product.
+const ARROWS: [(&str, &[&str]); 9] = [
+    ("domain", &[]),
+    ("store", &["domain"]),
+    ("store-sqlite", &["domain", "store"]),
+    ("engine", &["domain", "store"]),
+    ("http-sender", &["domain", "engine"]),
+    ("api", &["domain", "engine"]),
+    ("server", &["api", "domain", "engine", "http-sender", "store", "store-sqlite"]),
+    ("testkit", &["domain", "engine", "store"]),
+    ("bench", &["domain"]),
+];
+
+/// Crates that no product crate may use but in its tests.
+const TEST_ONLY: [&str; 2] = ["testkit", "bench"];
+
+/// Technologies, and the only crates that may know them in the product.
+const OWNED: [(&str, &[&str]); 12] = [
+    ("axum", &["api", "server"]),
+    ("clap", &["bench", "server"]),
+    ("getrandom", &["engine"]),
+    ("h2", &["http-sender"]),
+    ("hickory-resolver", &["http-sender"]),
+    ("hyper", &["bench", "http-sender", "server", "testkit"]),
+    ("metrics-exporter-prometheus", &["server"]),
+    ("rusqlite", &["bench", "store-sqlite"]),
+    ("rustls", &["http-sender"]),
+    ("rustls-native-certs", &["http-sender"]),
+    ("tokio-rustls", &["http-sender"]),
+    ("utoipa", &["api"]),
+];
+
+/// What `domain` may not use: it has no input, output, waiting, clock, chance or formats.
+const NOT_IN_DOMAIN: [&str; 6] =
+    ["async-trait", "getrandom", "metrics", "serde", "serde_json", "tokio"];
+
+/// Too heavy, or too delicate, to have twice.
+const ONCE: [&str; 16] = [
+    "axum",
+    "bytes",
+    "h2",
+    "hickory-resolver",
+    "http",
+    "http-body",
+    "hyper",
+    "hyper-util",
+    "libsqlite3-sys",
+    "metrics",
+    "ring",
+    "rusqlite",
+    "rustls",
+    "serde_json",
+    "tokio",
+    "tracing",
+];
+
+static ROOT: LazyLock<PathBuf> = LazyLock::new(|| {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+});
+
+/// Everything that is built for this machine; what it does not need may not even be here.
+static METADATA: LazyLock<Metadata> = LazyLock::new(|| {
+    let version = Command::new("rustc").arg("-vV").output().unwrap();
+    let version = String::from_utf8(version.stdout).unwrap();
+    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
+    MetadataCommand::new()
+        .manifest_path(ROOT.join("Cargo.toml"))
+        .other_options(["--offline".to_owned(), format!("--filter-platform={host}")])
+        .exec()
+        .unwrap()
+});
+
+fn members() -> Vec<&'static Package> {
+    METADATA.workspace_packages()
+}
+
+/// The names of what a crate uses in the product, or in the kind of build that is given.
+fn uses(package: &Package, kind: DependencyKind) -> BTreeSet<&str> {
+    let dependencies = package.dependencies.iter();
+    dependencies.filter(|used| used.kind == kind).map(|used| used.name.as_str()).collect()
+}
+
+fn toml(path: impl AsRef<std::path::Path>) -> Table {
+    std::fs::read_to_string(path).unwrap().parse().unwrap()
+}
+
+#[test]
+fn our_crates_use_one_another_only_along_the_arrows() {
+    let arrows = BTreeMap::from(ARROWS);
+    let names: BTreeSet<_> = members().iter().map(|package| package.name.as_str()).collect();
+    assert_eq!(names, arrows.keys().copied().collect(), "the table names every crate");
+    for package in members() {
+        let used = uses(package, DependencyKind::Normal);
+        let ours: BTreeSet<_> = used.intersection(&names).copied().collect();
+        let allowed = arrows[package.name.as_str()].iter().copied().collect();
+        assert!(ours.is_subset(&allowed), "{} uses {ours:?}, may use {allowed:?}", package.name);
+        if !TEST_ONLY.contains(&package.name.as_str()) {
+            assert!(TEST_ONLY.iter().all(|name| !used.contains(name)), "{}", package.name);
+        }
+    }
+}
+
+#[test]
+fn technologies_are_known_to_their_owners_only() {
+    for package in members() {
+        let used = uses(package, DependencyKind::Normal);
+        for (technology, owners) in OWNED {
+            let may = owners.contains(&package.name.as_str());
+            assert!(may || !used.contains(technology), "{} uses {technology}", package.name);
+        }
+        if package.name.as_str() == "domain" {
+            let forbidden: Vec<_> =
+                NOT_IN_DOMAIN.iter().filter(|name| used.contains(*name)).collect();
+            assert!(forbidden.is_empty(), "domain uses {forbidden:?}");
+        }
+    }
+}
+
+#[test]
+fn heavy_dependencies_are_there_once() {
+    let mut versions: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    for package in &METADATA.packages {
+        versions.entry(&package.name).or_default().insert(package.version.to_string());
+    }
+    for name in ONCE {
+        let found = versions.get(name).map_or(0, BTreeSet::len);
+        assert_eq!(found, 1, "{name}: {:?}", versions.get(name));
+    }
+}
+
+#[test]
+fn everything_comes_from_crates_io_under_a_licence_we_allow() {
+    let deny = toml(ROOT.join("deny.toml"));
+    let texts = |table: &str, key: &str| -> BTreeSet<String> {
+        let list = deny[table][key].as_array().unwrap().iter();
+        list.map(|text| text.as_str().unwrap().to_owned()).collect()
+    };
+    let allowed = texts("licenses", "allow");
+    let registries = texts("sources", "allow-registry");
+    assert_eq!(registries.len(), 1);
+    for package in &METADATA.packages {
+        let Some(source) = &package.source else {
+            assert!(package.manifest_path.starts_with(ROOT.to_str().unwrap()), "{}", package.name);
+            continue;
+        };
+        let registry = source.repr.strip_prefix("registry+").unwrap_or(&source.repr);
+        assert!(registries.contains(registry), "{} comes from {registry}", package.name);
+        let licence = package.license.as_deref().unwrap_or_default();
+        assert!(permits(licence, &allowed), "{} is under {licence:?}", package.name);
+    }
+}
+
+#[test]
+fn every_crate_keeps_the_rules_of_the_workspace() {
+    let root = toml(ROOT.join("Cargo.toml"));
+    let lints = &root["workspace"]["lints"];
+    assert_eq!(lints["rust"]["unsafe_code"].as_str(), Some("forbid"));
+    for package in members() {
+        let manifest = toml(&package.manifest_path);
+        let name = &package.name;
+        assert_eq!(manifest["lints"]["workspace"].as_bool(), Some(true), "{name}");
+        for key in ["version", "edition", "rust-version", "license", "publish"] {
+            let inherited = manifest["package"][key].get("workspace").and_then(Value::as_bool);
+            assert_eq!(inherited, Some(true), "{name}: {key}");
+        }
+        for table in ["dependencies", "dev-dependencies", "build-dependencies"] {
+            let dependencies = manifest.get(table).and_then(Value::as_table);
+            for (dependency, how) in dependencies.into_iter().flatten() {
+                let inherited = how.get("workspace").and_then(Value::as_bool);
+                assert_eq!(inherited, Some(true), "{name}: the version of {dependency}");
+            }
+        }
+    }
+}
+
+/// Whether an SPDX expression can be met with these licences alone. `/` is an old way to write OR.
+fn permits(expression: &str, allowed: &BTreeSet<String>) -> bool {
+    let spaced = expression.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ");
+    let mut words = spaced.split_whitespace().peekable();
+    let met = any(&mut words, allowed);
+    met && words.next().is_none()
+}
+
+type Words<'a> = std::iter::Peekable<std::str::SplitWhitespace<'a>>;
+
+/// OR binds less than AND (SPDX specification, annex D).
+fn any(words: &mut Words<'_>, allowed: &BTreeSet<String>) -> bool {
+    let mut met = all(words, allowed);
+    while words.next_if_eq(&"OR").is_some() {
+        met |= all(words, allowed);
+    }
+    met
+}
+
+fn all(words: &mut Words<'_>, allowed: &BTreeSet<String>) -> bool {
+    let mut met = one(words, allowed);
+    while words.next_if_eq(&"AND").is_some() {
+        met &= one(words, allowed);
+    }
+    met
+}
+
+fn one(words: &mut Words<'_>, allowed: &BTreeSet<String>) -> bool {
+    match words.next() {
+        Some("(") => {
+            let met = any(words, allowed);
+            met && words.next() == Some(")")
+        }
+        Some(name) => {
+            let mut licence = name.to_owned();
+            if words.next_if_eq(&"WITH").is_some() {
+                licence = format!("{name} WITH {}", words.next().unwrap_or_default());
+            }
+            allowed.contains(&licence)
+        }
+        None => false,
+    }
+}
+
+#[test]
+fn a_licence_expression_is_met_by_what_is_allowed_alone() {
+    let allowed = ["MIT", "Apache-2.0", "A WITH B"].map(str::to_owned).into();
+    let met =
+        ["MIT", "GPL-3.0 OR MIT", "GPL-3.0/MIT", "(GPL-3.0 OR MIT) AND Apache-2.0", "A WITH B"];
+    let not_met =
+        ["", "GPL-3.0", "A", "MIT AND GPL-3.0", "MIT AND (GPL-3.0 OR A)", "MIT )", "MIT MIT"];
+    for expression in met {
+        assert!(permits(expression, &allowed), "{expression}");
+    }
+    for expression in not_met {
+        assert!(!permits(expression, &allowed), "{expression}");
+    }
+}

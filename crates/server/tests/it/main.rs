@@ -1,0 +1,21 @@
+//! The real binary, as a child process, over real HTTP on this machine.
+//!
+//! What is proven in depth elsewhere (rules, engine, store, sender, surfaces) is proven here to be
+//! wired together; `architecture` holds the shape of the workspace itself. Start with `program`
+//! (the child process), `customer` (accounts and endpoints) and `client`.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod architecture;
+mod client;
+mod crash;
+mod customer;
+mod demo;
+
+mod endpoints;
+mod foreign;
+mod main_job;
+mod misuse;
+mod program;
+mod scarcity;
+mod stop;
+mod tls;

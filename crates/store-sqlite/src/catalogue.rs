@@ -1,0 +1,379 @@
+//! Accounts, keys and endpoints in SQLite.
+
+use async_trait::async_trait;
+use domain::account::{Account, AccountChange};
+use domain::endpoint::{Endpoint, EndpointChange};
+use domain::id::{AccountId, EndpointId, KeyId};
+use domain::page::{Page, PageRequest};
+use domain::time::Timestamp;
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use store::catalogue::{
+    AccountCreated, Catalogue, DeletedHistory, EndpointCreated, KeyRecord, Roster,
+};
+
+use crate::failure::Result;
+use crate::ledger::Ledger;
+use crate::page::{id_below, page_of_rows};
+use crate::row;
+use crate::writer::Haste;
+use crate::{Answer, SqliteStore};
+
+/// About what one request of this port writes.
+const FEW_ROWS: usize = 4;
+
+/// The first row, read by `read`, if there is one.
+pub(crate) fn find<T>(
+    connection: &Connection,
+    sql: &str,
+    parameters: impl rusqlite::Params,
+    read: impl FnOnce(&Row<'_>) -> Result<T>,
+) -> Result<Option<T>> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(parameters)?;
+    rows.next()?.map(read).transpose()
+}
+
+fn exists(connection: &Connection, sql: &str, parameters: impl rusqlite::Params) -> Result<bool> {
+    Ok(connection.prepare_cached(sql)?.exists(parameters)?)
+}
+
+fn account(connection: &Connection, id: AccountId) -> Result<Option<Account>> {
+    let sql = "SELECT * FROM accounts WHERE id = ?1";
+    find(connection, sql, [id.to_bytes()], row::account)
+}
+
+fn roster(connection: &Connection, id: AccountId) -> Result<Option<Roster>> {
+    let Some(account) = account(connection, id)? else { return Ok(None) };
+    let version: i64 = connection
+        .prepare_cached("SELECT roster_version FROM accounts WHERE id = ?1")?
+        .query_row([id.to_bytes()], |row| row.get(0))?;
+    let mut statement =
+        connection.prepare_cached("SELECT * FROM endpoints WHERE account = ?1 ORDER BY id")?;
+    let mut rows = statement.query([id.to_bytes()])?;
+    let mut endpoints = Vec::new();
+    while let Some(next) = rows.next()? {
+        endpoints.push(row::endpoint(next)?);
+    }
+    Ok(Some(Roster { account, version: version as u64, endpoints }))
+}
+
+impl Ledger<'_> {
+    fn read_or_create_pepper(&self, candidate: [u8; 32]) -> Result<[u8; 32]> {
+        self.execute("INSERT OR IGNORE INTO meta VALUES ('pepper', ?1)", [candidate])?;
+        let sql = "SELECT name, value FROM meta WHERE name = 'pepper'";
+        let pepper =
+            find(self.connection, sql, [], |row| row::Fields::new("meta", row).get("value"));
+        Ok(pepper?.unwrap_or(candidate))
+    }
+
+    fn create_account(&self, account: &Account, first_key: &KeyRecord) -> Result<AccountCreated> {
+        let taken = "SELECT 1 FROM accounts WHERE username = ?1";
+        if exists(self.connection, taken, [account.username.as_str()])? {
+            return Ok(AccountCreated::UsernameTaken);
+        }
+        self.execute(
+            "INSERT INTO accounts VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1)",
+            params![
+                account.id.to_bytes(),
+                account.username.as_str(),
+                account.contract.name(),
+                account.plan,
+                account.credits,
+                account.api_access,
+                account.created_at.as_millis(),
+            ],
+        )?;
+        self.insert_key(first_key)?;
+        Ok(AccountCreated::Created)
+    }
+
+    fn change_account(&mut self, id: AccountId, change: AccountChange) -> Result<Option<Account>> {
+        let Some(mut account) = account(self.connection, id)? else { return Ok(None) };
+        change.apply(&mut account);
+        self.execute(
+            "UPDATE accounts SET plan = ?2, credits = ?3, api_access = ?4 WHERE id = ?1",
+            params![id.to_bytes(), account.plan, account.credits, account.api_access],
+        )?;
+        self.bump_roster(id)?;
+        Ok(Some(account))
+    }
+
+    fn create_key(&mut self, key: &KeyRecord) -> Result<bool> {
+        if let Some(account) = key.account
+            && self.roster_version(account)?.is_none()
+        {
+            return Ok(false);
+        }
+        self.insert_key(key)?;
+        Ok(true)
+    }
+
+    fn insert_key(&self, key: &KeyRecord) -> Result<()> {
+        self.execute(
+            "INSERT INTO keys VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![
+                key.id.to_bytes(),
+                key.account.map(AccountId::to_bytes),
+                key.public_part,
+                key.hash,
+                key.created_at.as_millis(),
+                key.last_used_at.map(Timestamp::as_millis),
+            ],
+        )?;
+        Ok(())
+    }
+
+    fn delete_key(&self, account: Option<AccountId>, id: KeyId) -> Result<Option<String>> {
+        let public_part = self
+            .prepare("DELETE FROM keys WHERE id = ?1 AND account IS ?2 RETURNING public_part")?
+            .query_row(params![id.to_bytes(), account.map(AccountId::to_bytes)], |row| row.get(0))
+            .optional()?;
+        Ok(public_part)
+    }
+
+    fn note_key_uses(&self, uses: &[(KeyId, Timestamp)]) -> Result<()> {
+        let mut note = self.prepare("UPDATE keys SET last_used_at = ?2 WHERE id = ?1")?;
+        for (id, used_at) in uses {
+            note.execute(params![id.to_bytes(), used_at.as_millis()])?;
+        }
+        Ok(())
+    }
+
+    fn create_endpoint(
+        &mut self,
+        endpoint: &Endpoint,
+        endpoints_max: usize,
+    ) -> Result<EndpointCreated> {
+        if self.roster_version(endpoint.account)?.is_none() {
+            return Ok(EndpointCreated::NoAccount);
+        }
+        let count: i64 = self
+            .prepare("SELECT count(*) FROM endpoints WHERE account = ?1")?
+            .query_row([endpoint.account.to_bytes()], |row| row.get(0))?;
+        if count as usize >= endpoints_max {
+            return Ok(EndpointCreated::LimitReached);
+        }
+        self.write_endpoint(
+            endpoint,
+            "INSERT INTO endpoints VALUES \
+             (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+        )?;
+        self.bump_roster(endpoint.account)?;
+        Ok(EndpointCreated::Created)
+    }
+
+    fn change_endpoint(
+        &mut self,
+        account: AccountId,
+        id: EndpointId,
+        change: EndpointChange,
+        now: Timestamp,
+    ) -> Result<Option<Endpoint>> {
+        let sql = "SELECT * FROM endpoints WHERE id = ?1 AND account = ?2";
+        let parameters = [id.to_bytes(), account.to_bytes()];
+        let Some(mut endpoint) = find(self.connection, sql, parameters, row::endpoint)? else {
+            return Ok(None);
+        };
+        change.apply(&mut endpoint, now);
+        self.write_endpoint(
+            &endpoint,
+            "UPDATE endpoints SET account = ?2, contract = ?3, url = ?4, secret = ?5, \
+             disabled_reason = ?6, event_types = ?7, entity_id = ?8, description = ?9, \
+             headers = ?10, max_in_flight = ?11, retry_schedule_ms = ?12, created_at = ?13, \
+             updated_at = ?14 WHERE id = ?1",
+        )?;
+        self.bump_roster(account)?;
+        Ok(Some(endpoint))
+    }
+
+    /// Runs the statement with the columns of the table, in their order.
+    fn write_endpoint(&self, endpoint: &Endpoint, sql: &str) -> Result<()> {
+        self.execute(
+            sql,
+            params![
+                endpoint.id.to_bytes(),
+                endpoint.account.to_bytes(),
+                endpoint.contract.name(),
+                endpoint.url.as_str(),
+                endpoint.secret.reveal(),
+                endpoint.status.disabled_reason().map(|reason| reason.name()),
+                row::event_types(&endpoint.subscription),
+                endpoint.entity_id.as_ref().map(|entity| entity.as_str()),
+                endpoint.description,
+                row::headers(&endpoint.headers),
+                endpoint.max_in_flight.map(|number| number.get() as i64),
+                endpoint.retry_schedule.as_ref().map(row::schedule),
+                endpoint.created_at.as_millis(),
+                endpoint.updated_at.as_millis(),
+            ],
+        )?;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Catalogue for SqliteStore {
+    async fn read_or_create_pepper(&self, candidate: [u8; 32]) -> Answer<[u8; 32]> {
+        self.write(Haste::AtOnce, FEW_ROWS, move |ledger| ledger.read_or_create_pepper(candidate))
+            .await
+    }
+
+    async fn create_account(
+        &self,
+        account: Account,
+        first_key: KeyRecord,
+    ) -> Answer<AccountCreated> {
+        self.write(Haste::AtOnce, FEW_ROWS, move |ledger| {
+            ledger.create_account(&account, &first_key)
+        })
+        .await
+    }
+
+    async fn read_account(&self, id: AccountId) -> Answer<Option<Account>> {
+        self.read(move |connection| account(connection, id)).await
+    }
+
+    async fn find_account(&self, username: &str) -> Answer<Option<AccountId>> {
+        let username = username.to_owned();
+        self.read(move |connection| {
+            let sql = "SELECT id FROM accounts WHERE username = ?1";
+            find(connection, sql, [username], |row| {
+                row::Fields::new("accounts", row).id("id", AccountId::from_bytes)
+            })
+        })
+        .await
+    }
+
+    async fn list_accounts(&self, page: PageRequest) -> Answer<Page<Account>> {
+        self.read(move |connection| {
+            let sql = "SELECT * FROM accounts WHERE id < ?1 ORDER BY id DESC LIMIT ?2";
+            let parameters = params![id_below(page.before), page.limit as i64 + 1];
+            page_of_rows(connection, sql, parameters, page.limit, |row| {
+                let account = row::account(row)?;
+                Ok((account.id.as_u128(), account))
+            })
+        })
+        .await
+    }
+
+    async fn change_account(
+        &self,
+        id: AccountId,
+        change: AccountChange,
+    ) -> Answer<Option<Account>> {
+        self.write(Haste::AtOnce, FEW_ROWS, move |ledger| ledger.change_account(id, change)).await
+    }
+
+    async fn delete_account(&self, id: AccountId) -> Answer<bool> {
+        self.write(Haste::AtOnce, crate::settle::SETTLED_AT_ONCE_ROWS, move |ledger| {
+            ledger.in_savepoint(|ledger| ledger.delete_account(id))
+        })
+        .await
+    }
+
+    async fn read_roster(&self, id: AccountId) -> Answer<Option<Roster>> {
+        self.read(move |connection| roster(connection, id)).await
+    }
+
+    async fn create_key(&self, key: KeyRecord) -> Answer<bool> {
+        self.write(Haste::AtOnce, FEW_ROWS, move |ledger| ledger.create_key(&key)).await
+    }
+
+    async fn find_key(&self, public_part: &str) -> Answer<Option<KeyRecord>> {
+        let public_part = public_part.to_owned();
+        self.read(move |connection| {
+            let sql = "SELECT * FROM keys WHERE public_part = ?1";
+            find(connection, sql, [public_part], row::key)
+        })
+        .await
+    }
+
+    async fn list_keys(
+        &self,
+        account: Option<AccountId>,
+        page: PageRequest,
+    ) -> Answer<Page<KeyRecord>> {
+        self.read(move |connection| {
+            let sql = "SELECT * FROM keys WHERE account IS ?1 AND id < ?2 \
+                       ORDER BY id DESC LIMIT ?3";
+            let account = account.map(AccountId::to_bytes);
+            let parameters = params![account, id_below(page.before), page.limit as i64 + 1];
+            page_of_rows(connection, sql, parameters, page.limit, |row| {
+                let key = row::key(row)?;
+                Ok((key.id.as_u128(), key))
+            })
+        })
+        .await
+    }
+
+    async fn delete_key(&self, account: Option<AccountId>, id: KeyId) -> Answer<Option<String>> {
+        self.write(Haste::AtOnce, FEW_ROWS, move |ledger| ledger.delete_key(account, id)).await
+    }
+
+    async fn note_key_uses(&self, uses: Vec<(KeyId, Timestamp)>) -> Answer<()> {
+        self.write(Haste::CanWait, uses.len(), move |ledger| ledger.note_key_uses(&uses)).await
+    }
+
+    async fn create_endpoint(
+        &self,
+        endpoint: Endpoint,
+        endpoints_max: usize,
+    ) -> Answer<EndpointCreated> {
+        self.write(Haste::AtOnce, FEW_ROWS, move |ledger| {
+            ledger.create_endpoint(&endpoint, endpoints_max)
+        })
+        .await
+    }
+
+    async fn find_endpoint(&self, id: EndpointId) -> Answer<Option<Endpoint>> {
+        self.read(move |connection| {
+            let sql = "SELECT * FROM endpoints WHERE id = ?1";
+            find(connection, sql, [id.to_bytes()], row::endpoint)
+        })
+        .await
+    }
+
+    async fn list_endpoints(
+        &self,
+        account: AccountId,
+        page: PageRequest,
+    ) -> Answer<Page<Endpoint>> {
+        self.read(move |connection| {
+            let sql = "SELECT * FROM endpoints WHERE account = ?1 AND id < ?2 \
+                       ORDER BY id DESC LIMIT ?3";
+            let parameters =
+                params![account.to_bytes(), id_below(page.before), page.limit as i64 + 1];
+            page_of_rows(connection, sql, parameters, page.limit, |row| {
+                let endpoint = row::endpoint(row)?;
+                Ok((endpoint.id.as_u128(), endpoint))
+            })
+        })
+        .await
+    }
+
+    async fn change_endpoint(
+        &self,
+        account: AccountId,
+        id: EndpointId,
+        change: EndpointChange,
+        now: Timestamp,
+    ) -> Answer<Option<Endpoint>> {
+        self.write(Haste::AtOnce, FEW_ROWS, move |ledger| {
+            ledger.change_endpoint(account, id, change, now)
+        })
+        .await
+    }
+
+    async fn delete_endpoint(
+        &self,
+        account: AccountId,
+        id: EndpointId,
+        history: DeletedHistory,
+        now: Timestamp,
+    ) -> Answer<bool> {
+        self.write(Haste::AtOnce, crate::settle::SETTLED_AT_ONCE_ROWS, move |ledger| {
+            ledger.in_savepoint(|ledger| ledger.delete_endpoint(account, id, history, now))
+        })
+        .await
+    }
+}

@@ -1,0 +1,203 @@
+//! Finding events by account and deliveries by endpoint.
+//!
+//! An index kept by SQLite would be touched by every event at another place for every account and
+//! endpoint, and each place is a page to write, check and copy: with a hundred endpoints that
+//! doubles what an event costs. So these two indexes are tables which the writer fills, in order,
+//! with many entries at once. Events beyond `counts.filed_through` are not in them yet; those are
+//! few ([`ENTRIES_UNFILED_MAX`]) and stand together at the end of `events`, where readers look
+//! them through.
+//!
+//! Promise: an event and its deliveries are found in either place and never in both, because the
+//! entries and `filed_through` change in one transaction.
+
+use domain::id::{AccountId, EndpointId};
+use rusqlite::{Connection, params};
+use store::queue::NewEvent;
+
+use crate::failure::Result;
+use crate::ledger::Ledger;
+use crate::row::Fields;
+
+/// From so many entries on they are filed. More would make an entry cheaper, but a list that has
+/// to look through the unfiled ones slower: about 1 ms for so many.
+pub(crate) const ENTRIES_UNFILED_MAX: usize = 4_096;
+
+/// Bytes of one delivery in `events.deliveries`: its id and its endpoint's.
+pub(crate) const BORN_BYTES: usize = 32;
+
+/// Whose and which.
+type Entry = ([u8; 16], [u8; 16]);
+
+/// What is not filed yet, as the writer remembers it.
+#[derive(Default)]
+pub(crate) struct Unfiled {
+    /// Account and event.
+    events: Vec<Entry>,
+    /// Endpoint and delivery.
+    deliveries: Vec<Entry>,
+    /// The number for the next event. Numbers of removed events are not given again: those up to
+    /// `filed_through` would count as filed.
+    next_number: i64,
+}
+
+impl Unfiled {
+    fn read(connection: &Connection) -> Result<Self> {
+        let filed_through: i64 = connection
+            .prepare_cached("SELECT filed_through FROM counts")?
+            .query_row([], |row| row.get(0))?;
+        let mut unfiled = Self { next_number: filed_through + 1, ..Self::default() };
+        for_each_unfiled(connection, |event| {
+            unfiled.next_number = event.number + 1;
+            unfiled.events.push((event.account, event.id));
+            unfiled.deliveries.extend(event.born.iter().map(|born| (born.endpoint, born.id)));
+            Ok(())
+        })?;
+        Ok(unfiled)
+    }
+
+    fn len(&self) -> usize {
+        self.events.len() + self.deliveries.len()
+    }
+}
+
+/// A delivery made with its event.
+#[derive(Clone, Copy)]
+pub(crate) struct Born {
+    pub(crate) id: [u8; 16],
+    pub(crate) endpoint: [u8; 16],
+}
+
+/// What `events.deliveries` says; `None` if we never write that.
+pub(crate) fn parse_born(blob: &[u8]) -> Option<Vec<Born>> {
+    let (entries, rest) = blob.as_chunks::<BORN_BYTES>();
+    let born = |entry: &[u8; BORN_BYTES]| {
+        let (id, endpoint) = entry.split_first_chunk::<16>()?;
+        Some(Born { id: *id, endpoint: endpoint.try_into().ok()? })
+    };
+    if rest.is_empty() { entries.iter().map(born).collect() } else { None }
+}
+
+/// An event that is not filed yet.
+pub(crate) struct UnfiledEvent {
+    number: i64,
+    pub(crate) id: [u8; 16],
+    pub(crate) account: [u8; 16],
+    pub(crate) born: Vec<Born>,
+}
+
+pub(crate) const SELECT_UNFILED: &str = "SELECT id, number, account, deliveries FROM events \
+     WHERE number > (SELECT filed_through FROM counts) ORDER BY number";
+
+/// Shows the events that are not filed yet, oldest first.
+pub(crate) fn for_each_unfiled(
+    connection: &Connection,
+    mut show: impl FnMut(UnfiledEvent) -> Result<()>,
+) -> Result<()> {
+    let mut statement = connection.prepare_cached(SELECT_UNFILED)?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let fields = Fields::new("events", row);
+        show(UnfiledEvent {
+            number: fields.get("number")?,
+            id: fields.get("id")?,
+            account: fields.get("account")?,
+            born: fields.decode("deliveries", parse_born)?,
+        })?;
+    }
+    Ok(())
+}
+
+impl Ledger<'_> {
+    fn unfiled(&mut self) -> Result<&mut Unfiled> {
+        let unfiled = match self.unfiled.take() {
+            Some(unfiled) => unfiled,
+            None => Unfiled::read(self.connection)?,
+        };
+        Ok(self.unfiled.insert(unfiled))
+    }
+
+    /// Notes an event that is about to be inserted; answers its number.
+    pub(crate) fn note_unfiled(&mut self, new: &NewEvent) -> Result<i64> {
+        let unfiled = self.unfiled()?;
+        unfiled.events.push((new.event.account.to_bytes(), new.event.id.to_bytes()));
+        let entry = |delivery: &store::queue::NewDelivery| {
+            (delivery.endpoint.to_bytes(), delivery.id.to_bytes())
+        };
+        unfiled.deliveries.extend(new.deliveries.iter().map(entry));
+        unfiled.next_number += 1;
+        Ok(unfiled.next_number - 1)
+    }
+
+    /// Files what is not filed yet, if that is much.
+    pub(crate) fn file_if_much(&mut self) -> Result<()> {
+        match &self.unfiled {
+            Some(unfiled) if unfiled.len() >= ENTRIES_UNFILED_MAX => self.file(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Files all that is not filed yet.
+    pub(crate) fn file(&mut self) -> Result<()> {
+        let mut unfiled = std::mem::take(self.unfiled()?);
+        self.unfiled = None;
+        // In order, neighbours go to the same page while it is at hand.
+        unfiled.events.sort_unstable();
+        unfiled.deliveries.sort_unstable();
+        let mut insert = self.prepare("INSERT INTO events_by_account VALUES (?1, ?2)")?;
+        for (account, id) in &unfiled.events {
+            insert.execute([account, id])?;
+        }
+        let mut insert = self.prepare("INSERT INTO deliveries_by_endpoint VALUES (?1, ?2)")?;
+        for (endpoint, id) in &unfiled.deliveries {
+            insert.execute([endpoint, id])?;
+        }
+        self.execute("UPDATE counts SET filed_through = ?1", [unfiled.next_number - 1])?;
+        unfiled.events.clear();
+        unfiled.deliveries.clear();
+        self.unfiled = Some(unfiled);
+        Ok(())
+    }
+
+    /// Files one delivery that is made later than its event.
+    pub(crate) fn file_delivery(&self, endpoint: EndpointId, id: [u8; 16]) -> Result<()> {
+        self.execute(
+            "INSERT INTO deliveries_by_endpoint VALUES (?1, ?2)",
+            params![endpoint.to_bytes(), id],
+        )?;
+        Ok(())
+    }
+}
+
+/// Unfiled events of the account, and unfiled deliveries, newest first, of which `wants` says yes.
+pub(crate) fn unfiled_events(connection: &Connection, account: AccountId) -> Result<Vec<[u8; 16]>> {
+    let mut ids = Vec::new();
+    for_each_unfiled(connection, |event| {
+        if event.account == account.to_bytes() {
+            ids.push(event.id);
+        }
+        Ok(())
+    })?;
+    Ok(ids)
+}
+
+/// Unfiled deliveries of the account, of the endpoint if one is named.
+pub(crate) fn unfiled_deliveries(
+    connection: &Connection,
+    account: Option<AccountId>,
+    endpoint: Option<EndpointId>,
+) -> Result<Vec<[u8; 16]>> {
+    let account = account.map(AccountId::to_bytes);
+    let endpoint = endpoint.map(EndpointId::to_bytes);
+    let mut ids = Vec::new();
+    for_each_unfiled(connection, |event| {
+        if account.is_none_or(|account| account == event.account) {
+            let wanted = event
+                .born
+                .iter()
+                .filter(|born| endpoint.is_none_or(|endpoint| endpoint == born.endpoint));
+            ids.extend(wanted.map(|born| born.id));
+        }
+        Ok(())
+    })?;
+    Ok(ids)
+}

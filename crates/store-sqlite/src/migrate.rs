@@ -1,0 +1,125 @@
+//! The schema, one numbered step after the other.
+//!
+//! Promise: a file of any earlier version is brought to the present one, each step in one
+//! transaction, so that a process that dies in between is continued by the next; a file of a later
+//! version is refused untouched.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+/// The steps; step 1 makes the schema of version 1, and so on. Steps are never changed once
+/// released.
+pub(crate) const MIGRATIONS: &[&str] = &[include_str!("../migrations/0001_initial.sql")];
+
+/// `PRAGMA application_id` of our files, set by the first step.
+const APPLICATION_ID: i32 = 0x5053_5452;
+
+/// Why a file was not brought to the present version.
+#[derive(Debug)]
+pub(crate) enum MigrationRefused {
+    /// A later Postrider wrote it.
+    TooNew {
+        /// Its version.
+        found: usize,
+    },
+    /// Another program wrote it.
+    Foreign,
+    /// SQLite failed.
+    Sqlite(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for MigrationRefused {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+/// Brings the file to the version that `migrations` lead to.
+pub(crate) fn migrate(
+    connection: &mut Connection,
+    migrations: &[&str],
+) -> Result<(), MigrationRefused> {
+    let found = version(connection)?;
+    if is_foreign(connection, found)? {
+        return Err(MigrationRefused::Foreign);
+    }
+    let Some(missing) = migrations.get(found..) else {
+        return Err(MigrationRefused::TooNew { found });
+    };
+    for (step, sql) in (found + 1..).zip(missing) {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute_batch(sql)?;
+        transaction.pragma_update(None, "user_version", step as i64)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+fn version(connection: &Connection) -> Result<usize, rusqlite::Error> {
+    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    // A negative version is nothing we write: beyond every version we know.
+    Ok(usize::try_from(found).unwrap_or(usize::MAX))
+}
+
+fn is_foreign(connection: &Connection, version: usize) -> Result<bool, rusqlite::Error> {
+    let id: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let tables: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    let is_new = version == 0 && tables == 0 && id == 0;
+    Ok(!is_new && id != APPLICATION_ID)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn schema(connection: &Connection) -> Vec<(String, String)> {
+        let mut statement = connection
+            .prepare("SELECT name, coalesce(sql, '') FROM sqlite_schema ORDER BY name")
+            .unwrap();
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        rows.collect::<Result<_, _>>().unwrap()
+    }
+
+    #[test]
+    fn a_file_of_every_earlier_version_reaches_the_present_schema() {
+        let mut fresh = Connection::open_in_memory().unwrap();
+        migrate(&mut fresh, MIGRATIONS).unwrap();
+        for earlier in 0..=MIGRATIONS.len() {
+            let mut connection = Connection::open_in_memory().unwrap();
+            migrate(&mut connection, &MIGRATIONS[..earlier]).unwrap();
+            assert_eq!(version(&connection).unwrap(), earlier);
+            migrate(&mut connection, MIGRATIONS).unwrap();
+            assert_eq!(version(&connection).unwrap(), MIGRATIONS.len());
+            assert_eq!(schema(&connection), schema(&fresh), "from version {earlier}");
+        }
+    }
+
+    #[test]
+    fn a_step_that_fails_leaves_the_version_before_it_and_can_be_repeated() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        let broken = "CREATE TABLE later (x); CREATE TABLE later (x);";
+        let steps = [MIGRATIONS[0], broken];
+        assert!(migrate(&mut connection, &steps).is_err());
+        assert_eq!(version(&connection).unwrap(), 1);
+        let steps = [MIGRATIONS[0], "CREATE TABLE later (x);"];
+        migrate(&mut connection, &steps).unwrap();
+        assert_eq!(version(&connection).unwrap(), 2);
+    }
+
+    #[test]
+    fn a_file_of_a_later_version_is_refused() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection, MIGRATIONS).unwrap();
+        connection.pragma_update(None, "user_version", 99).unwrap();
+        let refused = migrate(&mut connection, MIGRATIONS).unwrap_err();
+        assert!(matches!(refused, MigrationRefused::TooNew { found: 99 }), "{refused:?}");
+    }
+
+    #[test]
+    fn a_file_of_another_program_is_refused() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch("CREATE TABLE bookmarks (url TEXT)").unwrap();
+        let refused = migrate(&mut connection, MIGRATIONS).unwrap_err();
+        assert!(matches!(refused, MigrationRefused::Foreign), "{refused:?}");
+    }
+}

@@ -1,0 +1,261 @@
+//! Opening the file: who may, what it must be, and how its connections are set.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+use thiserror::Error;
+
+use crate::checkpoint::Checkpointer;
+use crate::condition::Condition;
+use crate::lock::{FileLock, LockRefused, owner_only};
+use crate::migrate::{MIGRATIONS, MigrationRefused, migrate};
+use crate::readers::{READERS, Readers};
+use crate::statistics::Gauges;
+use crate::writer::{Workplace, Writer};
+
+/// The earliest SQLite that we trust: 3.51.3 mends a race between a writer and a checkpoint that
+/// could damage a file in WAL mode (its release notes).
+pub const SQLITE_VERSION_MIN: i32 = 3_051_003;
+
+/// Memory for pages of the writer: the hot ends of all indexes of a few thousand endpoints.
+const WRITER_CACHE_KIB: i64 = 16 * 1024;
+
+/// Memory for pages of each reader; the system's cache stands behind it.
+const READER_CACHE_KIB: i64 = 2 * 1024;
+
+/// Prepared statements kept per connection: all that we have.
+const STATEMENTS_KEPT: usize = 128;
+
+/// How long to wait for another process that holds the file for a moment, such as a backup.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why a store was not opened. Each text is one line that names the file and what to do.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error("another process uses {}: stop it, or name another file", .0.display())]
+    Locked(PathBuf),
+    /// We may not write there.
+    #[error(
+        "cannot write {}: give this user write access to the file and its directory ({reason})",
+        .path.display()
+    )]
+    NotWritable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        reason: String,
+    },
+    /// Its directory does not exist.
+    #[error("cannot create {}: make its directory first", .0.display())]
+    NoDirectory(PathBuf),
+    /// Something else than a database of ours.
+    #[error("{} is not a Postrider database: name another file", .0.display())]
+    NotADatabase(PathBuf),
+    /// A later Postrider wrote it.
+    #[error(
+        "{} was written by a later Postrider (schema {found}, this one knows {known}): \
+         use that version, or a backup from before the upgrade",
+        .path.display()
+    )]
+    TooNew {
+        /// The file.
+        path: PathBuf,
+        /// Its schema.
+        found: usize,
+        /// Ours.
+        known: usize,
+    },
+    /// The SQLite that we were built with is too old to be trusted.
+    #[error("SQLite {found} is too old, at least 3.51.3 is needed: build with the bundled one")]
+    TooOldSqlite {
+        /// Its version.
+        found: &'static str,
+    },
+    /// No space.
+    #[error("cannot open {}: the disk is full; make space", .0.display())]
+    Full(PathBuf),
+    /// The file is damaged.
+    #[error("{} is damaged: restore a backup ({reason})", .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        reason: String,
+    },
+    /// Anything else.
+    #[error("cannot open {}: {reason}", .path.display())]
+    Other {
+        /// The file.
+        path: PathBuf,
+        /// What went wrong.
+        reason: String,
+    },
+}
+
+/// An opened store's parts.
+pub(crate) struct Opened {
+    pub(crate) writer: Writer,
+    pub(crate) readers: Arc<Readers>,
+    pub(crate) gauges: Arc<Gauges>,
+}
+
+pub(crate) fn open(path: &Path) -> Result<Opened, OpenError> {
+    check_sqlite_version()?;
+    let path = &true_name(path).map_err(|error| of_io(path, &error))?;
+    let lock = FileLock::take(path).map_err(|refused| match refused {
+        LockRefused::Taken => OpenError::Locked(path.clone()),
+        LockRefused::Io(error) => of_io(path, &error),
+    })?;
+    // SQLite would let others read what it creates; its log and index take the file's permissions.
+    owner_only()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)
+        .map_err(|error| of_io(path, &error))?;
+    let lock = Arc::new(lock);
+    let of_sqlite = |error| of_sqlite(path, &error);
+    let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(of_sqlite)?;
+    make_durable(&connection, path)?;
+    migrate(&mut connection, MIGRATIONS).map_err(|refused| match refused {
+        MigrationRefused::TooNew { found } => {
+            OpenError::TooNew { path: path.clone(), found, known: MIGRATIONS.len() }
+        }
+        MigrationRefused::Foreign => OpenError::NotADatabase(path.clone()),
+        MigrationRefused::Sqlite(error) => of_sqlite(error),
+    })?;
+    end_sessions(&connection).map_err(of_sqlite)?;
+
+    let gauges = Arc::new(Gauges::default());
+    let condition = Arc::new(Condition::default());
+    let hooked = Arc::clone(&gauges);
+    connection
+        .wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, pages: i32| {
+            hooked.set_wal_pages(u64::try_from(pages).unwrap_or(0));
+            Ok(())
+        }))
+        .map_err(of_sqlite)?;
+    let second = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(of_sqlite)?;
+    make_durable(&second, path)?;
+    let of_thread = |error: io::Error| of_io(path, &error);
+    let checkpointer = Checkpointer::start(second, Arc::clone(&gauges), Arc::clone(&condition))
+        .map_err(of_thread)?;
+    let readers =
+        (0..READERS).map(|_| connect_reader(path)).collect::<Result<_, _>>().map_err(of_sqlite)?;
+    let readers = Readers::new(readers, Arc::clone(&lock));
+    let workplace =
+        Workplace { connection, checkpointer, gauges: Arc::clone(&gauges), condition, lock };
+    let writer = Writer::start(workplace).map_err(of_thread)?;
+    Ok(Opened { writer, readers, gauges })
+}
+
+fn check_sqlite_version() -> Result<(), OpenError> {
+    if rusqlite::version_number() < SQLITE_VERSION_MIN {
+        return Err(OpenError::TooOldSqlite { found: rusqlite::version() });
+    }
+    Ok(())
+}
+
+/// The file's one name, whatever links lead to it, so that its lock is one too.
+fn true_name(path: &Path) -> io::Result<PathBuf> {
+    if let Ok(name) = path.canonicalize() {
+        return Ok(name);
+    }
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    Ok(directory.canonicalize()?.join(name))
+}
+
+fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+    // The last connection would otherwise empty the log when dropped; that is `close`'s business.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    connection.pragma_update(None, "foreign_keys", false)?;
+    connection.pragma_update(None, "mmap_size", 0)?;
+    connection.pragma_update(None, "temp_store", "memory")?;
+    Ok(connection)
+}
+
+fn connect_reader(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    connection.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
+    Ok(connection)
+}
+
+/// Sets what durability rests on, and reads it back: SQLite takes a pragma it cannot follow
+/// without a word.
+fn make_durable(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+    let set_and_read = || {
+        connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
+        connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+        let journal_mode: String =
+            connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
+        connection.pragma_update(None, "synchronous", "full")?;
+        let synchronous: i64 =
+            connection.pragma_query_value(None, "synchronous", |row| row.get(0))?;
+        Ok((journal_mode, synchronous))
+    };
+    let (journal_mode, synchronous) = set_and_read().map_err(|error| of_sqlite(path, &error))?;
+    if journal_mode == "wal" && synchronous == SYNCHRONOUS_FULL {
+        return Ok(());
+    }
+    Err(OpenError::Other {
+        path: path.to_owned(),
+        reason: format!(
+            "its file system does not allow durable writes \
+             (journal_mode {journal_mode}, synchronous {synchronous})"
+        ),
+    })
+}
+
+/// `PRAGMA synchronous`: every commit is synced.
+pub(crate) const SYNCHRONOUS_FULL: i64 = 2;
+
+/// No engine of an earlier process lives, since only one process has the file: what they held is
+/// claimable. Costs as much as they held, which their memory bounded.
+fn end_sessions(connection: &Connection) -> rusqlite::Result<()> {
+    let transaction = connection.unchecked_transaction()?;
+    transaction.execute("DELETE FROM sessions", [])?;
+    transaction.execute(RELEASE_ALL, [])?;
+    transaction.commit()
+}
+
+pub(crate) const RELEASE_ALL: &str = "UPDATE deliveries INDEXED BY deliveries_open \
+     SET state = 0, session = NULL WHERE state = 1";
+
+fn of_io(path: &Path, error: &io::Error) -> OpenError {
+    let path = path.to_owned();
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => OpenError::NoDirectory(path),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            OpenError::NotWritable { path, reason: error.to_string() }
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => OpenError::Full(path),
+        _ => OpenError::Other { path, reason: error.to_string() },
+    }
+}
+
+fn of_sqlite(path: &Path, error: &rusqlite::Error) -> OpenError {
+    let path = path.to_owned();
+    let reason = error.to_string();
+    match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase) => OpenError::NotADatabase(path),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenError::Locked(path),
+        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
+            OpenError::NotWritable { path, reason }
+        }
+        Some(ErrorCode::DiskFull) => OpenError::Full(path),
+        Some(ErrorCode::DatabaseCorrupt) => OpenError::Damaged { path, reason },
+        _ => OpenError::Other { path, reason },
+    }
+}

@@ -1,0 +1,298 @@
+//! Rows to domain types and back.
+//!
+//! Promise: a row that says something we never write becomes [`Failure::Unreadable`], naming
+//! table, column and row; never a panic, never a guess.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use domain::account::{Account, Username};
+use domain::contract::Contract;
+use domain::custom_headers::CustomHeaders;
+use domain::endpoint::{
+    DisabledReason, Endpoint, EndpointStatus, MaxInFlight, RetrySchedule, Subscription,
+};
+use domain::event::{EntityId, EventType};
+use domain::id::{AccountId, EndpointId, KeyId};
+use domain::matching::NoDelivery;
+use domain::secret::SigningSecret;
+use domain::target_url::TargetUrl;
+use domain::time::Timestamp;
+use rusqlite::Row;
+use rusqlite::types::{FromSql, ValueRef};
+use store::catalogue::KeyRecord;
+
+use crate::failure::{Failure, Result};
+
+/// A row of a table, read by the names of its columns.
+#[derive(Clone, Copy)]
+pub(crate) struct Fields<'r, 's> {
+    table: &'static str,
+    row: &'r Row<'s>,
+    /// The column that says which row it is; `None` for the first.
+    key: Option<&'static str>,
+}
+
+impl<'r, 's> Fields<'r, 's> {
+    pub(crate) fn new(table: &'static str, row: &'r Row<'s>) -> Self {
+        Self { table, row, key: None }
+    }
+
+    /// The part of a joined row that is of another table than its first column.
+    pub(crate) fn joined(table: &'static str, row: &'r Row<'s>, key: &'static str) -> Self {
+        Self { table, row, key: Some(key) }
+    }
+
+    /// The column's value.
+    pub(crate) fn get<T: FromSql>(&self, column: &'static str) -> Result<T> {
+        self.row.get(column).map_err(|_| self.unreadable(column))
+    }
+
+    /// What `read` makes of the column's text.
+    pub(crate) fn parse<T>(
+        &self,
+        column: &'static str,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<T> {
+        let value = self.row.get_ref(column).ok();
+        let text = value.and_then(|value| value.as_str().ok());
+        text.and_then(read).ok_or_else(|| self.unreadable(column))
+    }
+
+    /// What `read` makes of the column's text, unless it is NULL.
+    pub(crate) fn parse_if_any<T>(
+        &self,
+        column: &'static str,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<Option<T>> {
+        match self.row.get_ref(column) {
+            Ok(ValueRef::Null) => Ok(None),
+            _ => self.parse(column, read).map(Some),
+        }
+    }
+
+    /// What `read` makes of the column's bytes.
+    pub(crate) fn decode<T>(
+        &self,
+        column: &'static str,
+        read: impl FnOnce(&[u8]) -> Option<T>,
+    ) -> Result<T> {
+        let value = self.row.get_ref(column).ok();
+        let bytes = value.and_then(|value| value.as_blob().ok());
+        bytes.and_then(read).ok_or_else(|| self.unreadable(column))
+    }
+
+    /// The id in the column.
+    pub(crate) fn id<T>(&self, column: &'static str, of: impl FnOnce([u8; 16]) -> T) -> Result<T> {
+        self.get(column).map(of)
+    }
+
+    pub(crate) fn instant(&self, column: &'static str) -> Result<Timestamp> {
+        self.get(column).map(Timestamp::from_millis)
+    }
+
+    pub(crate) fn instant_if_any(&self, column: &'static str) -> Result<Option<Timestamp>> {
+        Ok(self.get::<Option<i64>>(column)?.map(Timestamp::from_millis))
+    }
+
+    pub(crate) fn duration(&self, column: &'static str) -> Result<Duration> {
+        let nanoseconds = u64::try_from(self.get::<i64>(column)?);
+        nanoseconds.map(Duration::from_nanos).map_err(|_| self.unreadable(column))
+    }
+
+    pub(crate) fn unreadable(&self, column: &'static str) -> Failure {
+        Failure::Unreadable { table: self.table, column, row: self.name() }
+    }
+
+    fn name(&self) -> String {
+        let value = self.key.map_or_else(|| self.row.get_ref(0), |key| self.row.get_ref(key));
+        match value {
+            Ok(ValueRef::Blob(bytes)) => hex(bytes),
+            Ok(ValueRef::Integer(number)) => number.to_string(),
+            _ => "?".to_owned(),
+        }
+    }
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("writing to a string does not fail");
+        text
+    })
+}
+
+/// A length of time as it is stored; beyond 292 years it is 292 years.
+pub(crate) fn nanoseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// Texts without line breaks, one a line.
+pub(crate) fn lines<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
+    let mut joined = String::new();
+    for text in texts {
+        joined.push_str(text);
+        joined.push('\n');
+    }
+    joined
+}
+
+pub(crate) fn account(row: &Row<'_>) -> Result<Account> {
+    let fields = Fields::new("accounts", row);
+    Ok(Account {
+        id: fields.id("id", AccountId::from_bytes)?,
+        username: fields.parse("username", |text| Username::parse(text).ok())?,
+        contract: fields.parse("contract", Contract::from_name)?,
+        plan: fields.get("plan")?,
+        credits: fields.get("credits")?,
+        api_access: fields.get("api_access")?,
+        created_at: fields.instant("created_at")?,
+    })
+}
+
+pub(crate) fn key(row: &Row<'_>) -> Result<KeyRecord> {
+    let fields = Fields::new("keys", row);
+    Ok(KeyRecord {
+        id: fields.id("id", KeyId::from_bytes)?,
+        account: fields.get::<Option<_>>("account")?.map(AccountId::from_bytes),
+        public_part: fields.get("public_part")?,
+        hash: fields.get("hash")?,
+        created_at: fields.instant("created_at")?,
+        last_used_at: fields.instant_if_any("last_used_at")?,
+    })
+}
+
+pub(crate) fn endpoint(row: &Row<'_>) -> Result<Endpoint> {
+    let fields = Fields::new("endpoints", row);
+    Ok(Endpoint {
+        id: fields.id("id", EndpointId::from_bytes)?,
+        account: fields.id("account", AccountId::from_bytes)?,
+        contract: fields.parse("contract", Contract::from_name)?,
+        url: fields.parse("url", |text| TargetUrl::from_stored(text).ok())?,
+        secret: fields.parse("secret", |text| SigningSecret::parse(text).ok())?,
+        status: match fields.parse_if_any("disabled_reason", DisabledReason::from_name)? {
+            Some(reason) => EndpointStatus::Disabled(reason),
+            None => EndpointStatus::Enabled,
+        },
+        subscription: match fields.parse_if_any("event_types", parse_event_types)? {
+            Some(types) => Subscription::Listed(types),
+            None => Subscription::All,
+        },
+        entity_id: fields.parse_if_any("entity_id", |text| EntityId::parse(text).ok())?,
+        description: fields.get("description")?,
+        headers: fields.parse("headers", parse_headers)?,
+        max_in_flight: match fields.get::<Option<u32>>("max_in_flight")? {
+            Some(number) => {
+                let checked = MaxInFlight::new(u64::from(number));
+                Some(checked.map_err(|_| fields.unreadable("max_in_flight"))?)
+            }
+            None => None,
+        },
+        retry_schedule: fields.parse_if_any("retry_schedule_ms", parse_schedule)?,
+        created_at: fields.instant("created_at")?,
+        updated_at: fields.instant("updated_at")?,
+    })
+}
+
+fn parse_event_types(text: &str) -> Option<Vec<EventType>> {
+    text.lines().map(|line| EventType::parse(line).ok()).collect()
+}
+
+pub(crate) fn event_types(subscription: &Subscription) -> Option<String> {
+    match subscription {
+        Subscription::All => None,
+        Subscription::Listed(types) => Some(lines(types.iter().map(EventType::as_str))),
+    }
+}
+
+/// Neither names nor values hold line breaks, and names no colon.
+fn parse_headers(text: &str) -> Option<CustomHeaders> {
+    let header = |line: &str| {
+        let (name, value) = line.split_once(": ")?;
+        Some((name.to_owned(), value.to_owned()))
+    };
+    CustomHeaders::new(text.lines().map(header).collect::<Option<_>>()?).ok()
+}
+
+pub(crate) fn headers(headers: &CustomHeaders) -> String {
+    headers.iter().fold(String::new(), |mut text, (name, value)| {
+        writeln!(text, "{name}: {value}").expect("writing to a string does not fail");
+        text
+    })
+}
+
+fn parse_schedule(text: &str) -> Option<RetrySchedule> {
+    let wait = |line: &str| line.parse().ok().map(Duration::from_millis);
+    RetrySchedule::new(text.lines().map(wait).collect::<Option<_>>()?).ok()
+}
+
+pub(crate) fn schedule(schedule: &RetrySchedule) -> String {
+    schedule.waits().iter().fold(String::new(), |mut text, wait| {
+        writeln!(text, "{}", wait.as_millis()).expect("writing to a string does not fail");
+        text
+    })
+}
+
+pub(crate) fn parse_entity_ids(text: &str) -> Option<Vec<EntityId>> {
+    text.lines().map(|line| EntityId::parse(line).ok()).collect()
+}
+
+/// Endpoints without a delivery, 17 bytes each: the id, and a letter for the reason.
+pub(crate) fn push_not_made(blob: &mut Vec<u8>, endpoint: EndpointId, reason: NoDelivery) {
+    blob.extend_from_slice(&endpoint.to_bytes());
+    blob.push(match reason {
+        NoDelivery::NotSubscribed => b's',
+        NoDelivery::Entity => b'e',
+        NoDelivery::Disabled => b'd',
+    });
+}
+
+pub(crate) fn parse_not_made(blob: &[u8]) -> Option<Vec<(EndpointId, NoDelivery)>> {
+    let (entries, rest) = blob.as_chunks::<17>();
+    let entry = |entry: &[u8; 17]| {
+        let (id, letter) = entry.split_first_chunk::<16>()?;
+        let reason = match letter {
+            b"s" => NoDelivery::NotSubscribed,
+            b"e" => NoDelivery::Entity,
+            b"d" => NoDelivery::Disabled,
+            _ => return None,
+        };
+        Some((EndpointId::from_bytes(*id), reason))
+    };
+    if rest.is_empty() { entries.iter().map(entry).collect() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_read_back_as_they_were_written() {
+        let given = vec![("X-Empty".to_owned(), String::new()), ("X-A".to_owned(), "b: c".into())];
+        let custom = CustomHeaders::new(given).unwrap();
+        assert_eq!(parse_headers(&headers(&custom)), Some(custom));
+        assert_eq!(parse_headers(""), Some(CustomHeaders::default()));
+
+        let waits = RetrySchedule::default();
+        assert_eq!(parse_schedule(&schedule(&waits)), Some(waits));
+
+        let none = Subscription::Listed(Vec::new());
+        assert_eq!(parse_event_types(&event_types(&none).unwrap()), Some(Vec::new()));
+
+        let entries = [NoDelivery::NotSubscribed, NoDelivery::Entity, NoDelivery::Disabled]
+            .map(|reason| (EndpointId::from_u128(reason as u128 + 7), reason));
+        let mut blob = Vec::new();
+        for (endpoint, reason) in entries {
+            push_not_made(&mut blob, endpoint, reason);
+        }
+        assert_eq!(parse_not_made(&blob), Some(entries.to_vec()));
+        assert_eq!(parse_not_made(&blob[1..]), None);
+    }
+
+    #[test]
+    fn entity_ids_may_hold_anything_but_control_characters() {
+        let ids = ["a b", "\u{2028}", "ü", " ", "\u{85}x"].map(EntityId::parse);
+        let ids: Vec<_> = ids.into_iter().filter_map(|id| id.ok()).collect();
+        let text = lines(ids.iter().map(EntityId::as_str));
+        assert_eq!(parse_entity_ids(&text), Some(ids));
+    }
+}

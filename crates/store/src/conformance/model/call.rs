@@ -1,0 +1,281 @@
+//! From steps to calls: which ids a step means, and which it makes.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use domain::account::{Account, AccountChange, Username};
+use domain::contract::Contract;
+use domain::delivery::Transition;
+use domain::endpoint::{DisabledReason, Endpoint, EndpointChange, EndpointStatus};
+use domain::event::Event;
+use domain::id::{AccountId, DeliveryId, EndpointId, EventId, KeyId};
+use domain::matching::NoDelivery;
+use domain::testing::{TEST_START, an_account, an_endpoint};
+use domain::time::Timestamp;
+
+use super::step::{Ending, EventStep, FilterStep, Recent, Step};
+use crate::catalogue::{DeletedHistory, KeyRecord, Roster};
+use crate::conformance::scene::{event_type, idempotency};
+use crate::history::{DeliveryFilter, EventFilter};
+use crate::queue::{NewDelivery, NewEvent};
+
+/// A call with its arguments, except for what each store names by itself: a session or a lease is
+/// named by how recent it is.
+#[derive(Clone, Debug)]
+pub(super) enum Call {
+    CreateAccount(Account, KeyRecord),
+    ChangeAccount(AccountId, AccountChange),
+    DeleteAccount(AccountId),
+    CreateKey(KeyRecord),
+    DeleteKey(Option<AccountId>, KeyId),
+    NoteKeyUse(KeyId, Timestamp),
+    CreateEndpoint(Endpoint, usize),
+    ChangeEndpoint(AccountId, EndpointId, EndpointChange, Timestamp),
+    DeleteEndpoint(AccountId, EndpointId, DeletedHistory, Timestamp),
+    BeginSession(Timestamp),
+    ExtendSession(Recent, Timestamp),
+    ReleaseExpired(Timestamp),
+    /// Each event with whether it was matched against an older roster.
+    Accept(Recent, Vec<(NewEvent, bool)>),
+    AddDelivery(Recent, AccountId, EventId, NewDelivery, Timestamp),
+    ClaimDue(Recent, Timestamp, Vec<(EndpointId, usize)>),
+    GiveBack(Vec<Recent>),
+    Record(Vec<(Recent, Transition)>, Timestamp),
+    WaitingLanes(Option<EndpointId>, usize),
+    ListEvents(EventFilter, usize),
+    ListDeliveries(DeliveryFilter, usize),
+    Clean(Timestamp),
+    Nothing,
+    /// With the instant until which the next process's session lives.
+    Crash(Timestamp),
+}
+
+/// Everything that was ever named in a sequence, and its clock.
+pub(super) struct Names {
+    accounts: Vec<Account>,
+    keys: Vec<KeyId>,
+    endpoints: Vec<Endpoint>,
+    events: Vec<(EventId, AccountId)>,
+    now: Timestamp,
+    last_number: u64,
+}
+
+impl Default for Names {
+    /// One account and one endpoint have a name from the start and are never made, so that there
+    /// is always something absent to ask for.
+    fn default() -> Self {
+        let nobody = an_account(Contract::Standard, 1);
+        let nothing = an_endpoint(&nobody, 2);
+        Self {
+            keys: vec![KeyId::from_u128(3)],
+            events: vec![(EventId::from_u128(4), nobody.id)],
+            accounts: vec![nobody],
+            endpoints: vec![nothing],
+            now: TEST_START,
+            last_number: 4,
+        }
+    }
+}
+
+/// The thing made that recently, or the first one.
+pub(super) fn pick<T>(made: &[T], recent: Recent) -> &T {
+    &made[made.len().saturating_sub(recent + 1)]
+}
+
+impl Names {
+    /// The account whose roster a step is matched against.
+    pub(super) fn account_of(&self, step: &Step) -> Option<AccountId> {
+        match step {
+            Step::Accept { account, .. } => Some(self.account(*account)),
+            _ => None,
+        }
+    }
+
+    /// The call that the step is now. `roster` is that of [`Self::account_of`].
+    pub(super) fn call(&mut self, step: &Step, roster: Option<&Roster>) -> Call {
+        let now = self.now;
+        let after = |seconds: u64| now.plus(Duration::from_secs(seconds));
+        match step.clone() {
+            Step::CreateAccount { username } => self.create_account(username),
+            Step::ChangeAccount { account, credits } => {
+                let change =
+                    AccountChange { credits: Some(Some(credits)), ..AccountChange::default() };
+                Call::ChangeAccount(self.account(account), change)
+            }
+            Step::DeleteAccount { account } => Call::DeleteAccount(self.account(account)),
+            Step::CreateKey { account } => {
+                let owner = account.map(|account| self.account(account));
+                Call::CreateKey(self.key(owner))
+            }
+            Step::DeleteKey { account, key } => {
+                let owner = account.map(|account| self.account(account));
+                Call::DeleteKey(owner, *pick(&self.keys, key))
+            }
+            Step::NoteKeyUse { key } => Call::NoteKeyUse(*pick(&self.keys, key), now),
+            Step::CreateEndpoint { account, endpoints_max } => {
+                let number = self.number();
+                let endpoint = an_endpoint(pick(&self.accounts, account), number);
+                self.endpoints.push(endpoint.clone());
+                Call::CreateEndpoint(endpoint, endpoints_max)
+            }
+            Step::ChangeEndpoint { endpoint, disabled } => {
+                let endpoint = pick(&self.endpoints, endpoint);
+                let status = if disabled {
+                    EndpointStatus::Disabled(DisabledReason::Gone)
+                } else {
+                    EndpointStatus::Enabled
+                };
+                let change = EndpointChange { status: Some(status), ..EndpointChange::default() };
+                Call::ChangeEndpoint(endpoint.account, endpoint.id, change, now)
+            }
+            Step::DeleteEndpoint { endpoint, remove } => {
+                let endpoint = pick(&self.endpoints, endpoint);
+                let history = if remove { DeletedHistory::Remove } else { DeletedHistory::Keep };
+                Call::DeleteEndpoint(endpoint.account, endpoint.id, history, now)
+            }
+            Step::BeginSession { life_seconds } => Call::BeginSession(after(life_seconds)),
+            Step::ExtendSession { session, life_seconds } => {
+                Call::ExtendSession(session, after(life_seconds))
+            }
+            Step::ReleaseExpired => Call::ReleaseExpired(now),
+            Step::Accept { session, account, events } => {
+                let account = self.account(account);
+                let new = |event: &EventStep| (self.event(account, event, roster), event.stale);
+                Call::Accept(session, events.iter().map(new).collect())
+            }
+            Step::AddDelivery { session, event, endpoint, leased } => {
+                let (event, account) = *pick(&self.events, event);
+                let endpoint = pick(&self.endpoints, endpoint).id;
+                let id = DeliveryId::from_u128(self.number().into());
+                let new = NewDelivery { id, endpoint, leased };
+                Call::AddDelivery(session, account, event, new, now)
+            }
+            Step::ClaimDue { session, lanes } => {
+                let lane = |(endpoint, room)| (pick(&self.endpoints, endpoint).id, room);
+                Call::ClaimDue(session, now, lanes.into_iter().map(lane).collect())
+            }
+            Step::GiveBack { leases } => Call::GiveBack(leases),
+            Step::Record { leases } => {
+                let transition = |(lease, ending)| (lease, self.transition(&ending));
+                Call::Record(leases.into_iter().map(transition).collect(), now)
+            }
+            Step::WaitingLanes { after, limit } => {
+                Call::WaitingLanes(after.map(|it| pick(&self.endpoints, it).id), limit)
+            }
+            Step::ListEvents { filter, undelivered, limit } => {
+                let filter = EventFilter { undelivered, ..self.event_filter(&filter) };
+                Call::ListEvents(filter, limit)
+            }
+            Step::ListDeliveries { filter, state, limit } => {
+                let filter = DeliveryFilter { state, ..self.delivery_filter(&filter) };
+                Call::ListDeliveries(filter, limit)
+            }
+            Step::Clean => Call::Clean(now),
+            Step::Pass { milliseconds } => {
+                self.now = now.plus(Duration::from_millis(milliseconds));
+                Call::Nothing
+            }
+            Step::Crash => Call::Crash(after(3_600)),
+        }
+    }
+
+    fn number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
+    }
+
+    fn account(&self, recent: Recent) -> AccountId {
+        pick(&self.accounts, recent).id
+    }
+
+    fn create_account(&mut self, username: u8) -> Call {
+        let mut account = an_account(Contract::KonproV1, self.number());
+        account.username = Username::parse(&format!("name{username}")).unwrap();
+        let key = self.key(Some(account.id));
+        self.accounts.push(account.clone());
+        Call::CreateAccount(account, key)
+    }
+
+    fn key(&mut self, account: Option<AccountId>) -> KeyRecord {
+        let number = self.number();
+        let id = KeyId::from_u128(number.into());
+        self.keys.push(id);
+        KeyRecord {
+            id,
+            account,
+            public_part: number.to_string(),
+            hash: [number as u8; 32],
+            created_at: self.now,
+            last_used_at: None,
+        }
+    }
+
+    fn event(&mut self, account: AccountId, step: &EventStep, roster: Option<&Roster>) -> NewEvent {
+        let id = EventId::from_u128(self.number().into());
+        self.events.push((id, account));
+        let bit = |bits: u8, at: usize| bits >> at & 1 == 1;
+        let (mut deliveries, mut not_made) = (Vec::new(), Vec::new());
+        for (at, endpoint) in roster.iter().flat_map(|roster| &roster.endpoints).enumerate() {
+            if bit(step.endpoints, at) {
+                let id = DeliveryId::from_u128(self.number().into());
+                let leased = bit(step.leased, at);
+                deliveries.push(NewDelivery { id, endpoint: endpoint.id, leased });
+            } else {
+                not_made.push((endpoint.id, NoDelivery::Entity));
+            }
+        }
+        NewEvent {
+            event: Event {
+                id,
+                account,
+                event_type: event_type(&format!("type{}", step.event_type)),
+                timestamp: self.now,
+                entity_ids: Vec::new(),
+                accepted_at: self.now,
+            },
+            body: Bytes::from(format!("<{id}>")),
+            data: 1..5,
+            deliveries,
+            not_made,
+            roster_version: 0,
+            idempotency: step
+                .idempotency
+                .and_then(|(key, hash)| idempotency(&format!("key{key}"), hash)),
+        }
+    }
+
+    fn transition(&self, ending: &Ending) -> Transition {
+        match *ending {
+            Ending::Delivered => Transition::Delivered,
+            Ending::RetryIn { milliseconds } => {
+                Transition::RetryAt(self.now.plus(Duration::from_millis(milliseconds)))
+            }
+            Ending::Exhausted(reason) => Transition::Exhausted(reason),
+        }
+    }
+
+    fn before_now(&self, seconds: Option<u64>) -> Option<Timestamp> {
+        seconds.map(|seconds| self.now.minus(Duration::from_secs(seconds)))
+    }
+
+    fn event_filter(&self, step: &FilterStep) -> EventFilter {
+        EventFilter {
+            account: step.account.map(|account| self.account(account)),
+            event_type: step.event_type.map(|number| event_type(&format!("type{number}"))),
+            since: self.before_now(step.since),
+            until: self.before_now(step.until),
+            undelivered: false,
+        }
+    }
+
+    fn delivery_filter(&self, step: &FilterStep) -> DeliveryFilter {
+        DeliveryFilter {
+            account: step.account.map(|account| self.account(account)),
+            endpoint: step.endpoint.map(|endpoint| pick(&self.endpoints, endpoint).id),
+            event: step.event.map(|event| pick(&self.events, event).0),
+            state: None,
+            since: self.before_now(step.since),
+            until: self.before_now(step.until),
+        }
+    }
+}

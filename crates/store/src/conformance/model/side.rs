@@ -1,0 +1,222 @@
+//! One of the two stores, and what it answers, as text.
+
+use std::fmt::{Debug, Write as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::attempt::{Attempt, Outcome, Phases};
+use domain::delivery::Transition;
+use domain::id::AccountId;
+use domain::page::PageRequest;
+use domain::testing::TEST_START;
+use domain::time::Timestamp;
+
+use super::call::{Call, pick};
+use super::step::Recent;
+use crate::SharedStore;
+use crate::catalogue::Roster;
+use crate::conformance::Harness;
+use crate::conformance::audit::{all_deliveries, all_events, all_lanes, audit};
+use crate::history::{DeliveryFilter, EventFilter};
+use crate::memory::MemoryStore;
+use crate::queue::{Added, AttemptRecord, Claimed, LaneRoom, Lease, NewEvent, SessionId};
+
+/// A store, and what it named by itself.
+pub(super) struct Side<'a> {
+    harness: &'a dyn Harness,
+    store: SharedStore,
+    sessions: Vec<SessionId>,
+    leases: Vec<Lease>,
+}
+
+fn text(answer: impl Debug) -> String {
+    format!("{answer:?}")
+}
+
+impl<'a> Side<'a> {
+    pub(super) async fn open(harness: &'a dyn Harness) -> Self {
+        let store = harness.open().await;
+        let mut side = Self { harness, store, sessions: Vec::new(), leases: Vec::new() };
+        side.begin_session(TEST_START.plus(Duration::from_hours(1))).await;
+        side
+    }
+
+    pub(super) async fn roster(&self, account: Option<AccountId>) -> Option<Roster> {
+        self.store.read_roster(account?).await.unwrap()
+    }
+
+    async fn begin_session(&mut self, until: Timestamp) {
+        self.sessions.push(self.store.begin_session(until).await.unwrap());
+    }
+
+    fn session(&self, recent: Recent) -> SessionId {
+        *pick(&self.sessions, recent)
+    }
+
+    /// The lease, with the session named by its order.
+    fn normal(&self, lease: Lease) -> Lease {
+        let order = self.sessions.iter().position(|session| *session == lease.session);
+        let order = order.expect("a store leases to sessions that it began");
+        Lease { session: SessionId(order as u64), ..lease }
+    }
+
+    fn take(&mut self, claimed: Claimed) -> Claimed {
+        self.leases.push(claimed.lease);
+        Claimed { lease: self.normal(claimed.lease), ..claimed }
+    }
+
+    /// The lease, or one of no delivery while there is none.
+    fn lease(&self, recent: Recent) -> Lease {
+        let delivery = domain::id::DeliveryId::from_u128(0);
+        let none = [Lease { session: self.sessions[0], delivery, fence: 1 }];
+        *pick(if self.leases.is_empty() { &none } else { &self.leases }, recent)
+    }
+
+    /// Makes the call of the store; its answer as text.
+    pub(super) async fn make(&mut self, call: &Call) -> String {
+        let store = Arc::clone(&self.store);
+        match call.clone() {
+            Call::CreateAccount(account, key) => {
+                text(store.create_account(account, key).await.unwrap())
+            }
+            Call::ChangeAccount(account, change) => {
+                text(store.change_account(account, change).await.unwrap())
+            }
+            Call::DeleteAccount(account) => text(store.delete_account(account).await.unwrap()),
+            Call::CreateKey(key) => text(store.create_key(key).await.unwrap()),
+            Call::DeleteKey(account, key) => text(store.delete_key(account, key).await.unwrap()),
+            Call::NoteKeyUse(key, at) => {
+                store.note_key_uses(vec![(key, at)]).await.unwrap();
+                String::new()
+            }
+            Call::CreateEndpoint(endpoint, endpoints_max) => {
+                text(store.create_endpoint(endpoint, endpoints_max).await.unwrap())
+            }
+            Call::ChangeEndpoint(account, endpoint, change, now) => {
+                text(store.change_endpoint(account, endpoint, change, now).await.unwrap())
+            }
+            Call::DeleteEndpoint(account, endpoint, history, now) => {
+                text(store.delete_endpoint(account, endpoint, history, now).await.unwrap())
+            }
+            Call::BeginSession(until) => {
+                self.begin_session(until).await;
+                String::new()
+            }
+            Call::ExtendSession(session, until) => {
+                text(store.extend_session(self.session(session), until).await.unwrap())
+            }
+            Call::ReleaseExpired(now) => text(store.release_expired(now).await.unwrap()),
+            Call::Accept(session, events) => self.accept(session, events).await,
+            Call::AddDelivery(session, account, event, new, now) => {
+                let session = self.session(session);
+                let added = store.add_delivery(session, account, event, new, now).await.unwrap();
+                text(match added {
+                    Added::Created(claimed) => Added::Created(self.take(claimed)),
+                    other => other,
+                })
+            }
+            Call::ClaimDue(session, now, lanes) => {
+                let lanes: Vec<_> =
+                    lanes.into_iter().map(|(endpoint, room)| LaneRoom { endpoint, room }).collect();
+                let claims = store.claim_due(self.session(session), now, lanes).await.unwrap();
+                let mut answer = String::new();
+                for claim in claims {
+                    let (endpoint, next_due_at) = (claim.endpoint, claim.next_due_at);
+                    let claimed: Vec<_> =
+                        claim.claimed.into_iter().map(|it| self.take(it)).collect();
+                    write!(answer, "{endpoint} {claimed:?} {next_due_at:?} ").unwrap();
+                }
+                answer
+            }
+            Call::GiveBack(leases) => {
+                let leases = leases.into_iter().map(|lease| self.lease(lease)).collect();
+                text(store.give_back(leases).await.unwrap())
+            }
+            Call::Record(leases, now) => self.record(leases, now).await,
+            Call::WaitingLanes(after, limit) => {
+                text(store.waiting_lanes(after, limit).await.unwrap())
+            }
+            Call::ListEvents(filter, limit) => {
+                let page = PageRequest { before: None, limit };
+                text(store.list_events(filter, page).await.unwrap())
+            }
+            Call::ListDeliveries(filter, limit) => {
+                let page = PageRequest { before: None, limit };
+                text(store.list_deliveries(filter, page).await.unwrap())
+            }
+            Call::Clean(now) => {
+                while store.clean(now, 2).await.unwrap() {}
+                String::new()
+            }
+            Call::Nothing => String::new(),
+            Call::Crash(until) => {
+                drop(store);
+                let left = std::mem::replace(&mut self.store, Arc::new(MemoryStore::new()));
+                self.store = self.harness.reopen(left).await;
+                self.begin_session(until).await;
+                String::new()
+            }
+        }
+    }
+
+    async fn accept(&mut self, session: Recent, events: Vec<(NewEvent, bool)>) -> String {
+        let session = self.session(session);
+        let mut matched = Vec::new();
+        for (mut new, stale) in events {
+            let roster = self.roster(Some(new.event.account)).await;
+            let version = roster.map_or(1, |roster| roster.version);
+            new.roster_version = if stale { version.saturating_sub(1) } else { version };
+            for delivery in new.deliveries.iter().filter(|delivery| delivery.leased) {
+                self.leases.push(Lease { session, delivery: delivery.id, fence: 1 });
+            }
+            matched.push(new);
+        }
+        text(self.store.accept(session, matched).await.unwrap())
+    }
+
+    async fn record(&self, leases: Vec<(Recent, Transition)>, now: Timestamp) -> String {
+        let mut attempts = Vec::new();
+        for (lease, transition) in leases {
+            let lease = self.lease(lease);
+            let delivery = self.store.read_delivery(lease.delivery).await.unwrap();
+            let attempt = Attempt {
+                number: delivery.map_or(0, |delivery| delivery.attempts) + 1,
+                at: now,
+                duration: Duration::from_millis(30),
+                phases: Phases::default(),
+                outcome: Outcome::Answered { status: 500, retry_after: None },
+                request_head: String::new(),
+                response_excerpt: Vec::new(),
+                next_at: transition.next_at(),
+            };
+            attempts.push(AttemptRecord { lease, attempt, transition });
+        }
+        text(self.store.record(attempts).await.unwrap())
+    }
+
+    /// Everything that can be seen, a thing per line.
+    pub(super) async fn everything(&self) -> String {
+        let store = &*self.store;
+        audit(store).await;
+        let mut seen = String::new();
+        let mut see = |thing: &dyn Debug| writeln!(seen, "{thing:?}").unwrap();
+        see(&store.counts().await.unwrap());
+        see(&store.list_keys(None, PageRequest::LARGEST).await.unwrap());
+        for account in store.list_accounts(PageRequest::LARGEST).await.unwrap().items {
+            let roster = store.read_roster(account.id).await.unwrap();
+            see(&roster.map(|roster| (roster.account, roster.endpoints)));
+            see(&store.list_keys(Some(account.id), PageRequest::LARGEST).await.unwrap());
+        }
+        for event in all_events(store, &EventFilter::default()).await {
+            see(&store.read_event(event.event.id).await.unwrap());
+        }
+        for delivery in all_deliveries(store, &DeliveryFilter::default()).await {
+            see(&delivery);
+            see(&store.list_attempts(delivery.id).await.unwrap());
+        }
+        for lane in all_lanes(store).await {
+            see(&lane);
+        }
+        seen
+    }
+}

@@ -1,0 +1,190 @@
+//! What a sequence is made of, and how it is drawn.
+
+use domain::delivery::{EndReason, StateName};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+/// Which of the things of a kind: 0 is the one made last.
+pub(super) type Recent = usize;
+
+/// One step. Bounds are small, so that steps meet.
+#[derive(Clone, Debug)]
+pub(super) enum Step {
+    CreateAccount { username: u8 },
+    ChangeAccount { account: Recent, credits: i64 },
+    DeleteAccount { account: Recent },
+    CreateKey { account: Option<Recent> },
+    DeleteKey { account: Option<Recent>, key: Recent },
+    NoteKeyUse { key: Recent },
+    CreateEndpoint { account: Recent, endpoints_max: usize },
+    ChangeEndpoint { endpoint: Recent, disabled: bool },
+    DeleteEndpoint { endpoint: Recent, remove: bool },
+    BeginSession { life_seconds: u64 },
+    ExtendSession { session: Recent, life_seconds: u64 },
+    ReleaseExpired,
+    Accept { session: Recent, account: Recent, events: Vec<EventStep> },
+    AddDelivery { session: Recent, event: Recent, endpoint: Recent, leased: bool },
+    ClaimDue { session: Recent, lanes: Vec<(Recent, usize)> },
+    GiveBack { leases: Vec<Recent> },
+    Record { leases: Vec<(Recent, Ending)> },
+    WaitingLanes { after: Option<Recent>, limit: usize },
+    ListEvents { filter: FilterStep, undelivered: bool, limit: usize },
+    ListDeliveries { filter: FilterStep, state: Option<StateName>, limit: usize },
+    Clean,
+    Pass { milliseconds: u64 },
+    Crash,
+}
+
+/// An event of the account that the step names.
+#[derive(Clone, Debug)]
+pub(super) struct EventStep {
+    pub(super) event_type: u8,
+    /// Which of the endpoints in the roster, and which of those born leased, as bits.
+    pub(super) endpoints: u8,
+    pub(super) leased: u8,
+    /// Key and request.
+    pub(super) idempotency: Option<(u8, u8)>,
+    pub(super) stale: bool,
+}
+
+/// What an attempt does.
+#[derive(Clone, Debug)]
+pub(super) enum Ending {
+    Delivered,
+    RetryIn { milliseconds: u64 },
+    Exhausted(EndReason),
+}
+
+/// What a list is filtered by.
+#[derive(Clone, Debug)]
+pub(super) struct FilterStep {
+    pub(super) account: Option<Recent>,
+    pub(super) endpoint: Option<Recent>,
+    pub(super) event: Option<Recent>,
+    pub(super) event_type: Option<u8>,
+    /// Seconds before now.
+    pub(super) since: Option<u64>,
+    pub(super) until: Option<u64>,
+}
+
+fn recent() -> impl Strategy<Value = Recent> + Clone {
+    0..4_usize
+}
+
+fn life_seconds() -> impl Strategy<Value = u64> {
+    select(vec![0, 5, 3_600])
+}
+
+fn event() -> impl Strategy<Value = EventStep> {
+    let idempotency = option::weighted(0.3, (0..2_u8, 0..2_u8));
+    let stale = prop::bool::weighted(0.1);
+    (0..2_u8, any::<u8>(), any::<u8>(), idempotency, stale).prop_map(
+        |(event_type, endpoints, leased, idempotency, stale)| EventStep {
+            event_type,
+            endpoints,
+            leased,
+            idempotency,
+            stale,
+        },
+    )
+}
+
+fn ending() -> impl Strategy<Value = Ending> {
+    prop_oneof![
+        2 => Just(Ending::Delivered),
+        3 => (0..5_000_u64).prop_map(|milliseconds| Ending::RetryIn { milliseconds }),
+        1 => select(vec![EndReason::AttemptsUsedUp, EndReason::TooOld])
+            .prop_map(Ending::Exhausted),
+    ]
+}
+
+fn filter() -> impl Strategy<Value = FilterStep> {
+    let some = || option::weighted(0.25, recent());
+    let seconds = || option::weighted(0.25, 0..10_u64);
+    let event_type = option::weighted(0.25, 0..2_u8);
+    (some(), some(), some(), event_type, seconds(), seconds()).prop_map(
+        |(account, endpoint, event, event_type, since, until)| FilterStep {
+            account,
+            endpoint,
+            event,
+            event_type,
+            since,
+            until,
+        },
+    )
+}
+
+pub(super) fn any_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => catalogue_step(),
+        6 => queue_step(),
+        2 => session_step(),
+        2 => reading_step(),
+        1 => prop_oneof![
+            6 => select(vec![1, 1_000, 5_000, 36 * 3_600_000])
+                .prop_map(|milliseconds| Step::Pass { milliseconds }),
+            2 => Just(Step::Clean),
+            1 => Just(Step::Crash),
+        ],
+    ]
+}
+
+fn catalogue_step() -> impl Strategy<Value = Step> {
+    let owner = || option::of(recent());
+    prop_oneof![
+        4 => (0..3_u8).prop_map(|username| Step::CreateAccount { username }),
+        1 => (recent(), -1..2_i64)
+            .prop_map(|(account, credits)| Step::ChangeAccount { account, credits }),
+        1 => recent().prop_map(|account| Step::DeleteAccount { account }),
+        1 => owner().prop_map(|account| Step::CreateKey { account }),
+        1 => (owner(), recent()).prop_map(|(account, key)| Step::DeleteKey { account, key }),
+        1 => recent().prop_map(|key| Step::NoteKeyUse { key }),
+        6 => (recent(), 1..4_usize)
+            .prop_map(|(account, endpoints_max)| Step::CreateEndpoint { account, endpoints_max }),
+        2 => (recent(), any::<bool>())
+            .prop_map(|(endpoint, disabled)| Step::ChangeEndpoint { endpoint, disabled }),
+        2 => (recent(), any::<bool>())
+            .prop_map(|(endpoint, remove)| Step::DeleteEndpoint { endpoint, remove }),
+    ]
+}
+
+fn queue_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (recent(), recent(), vec(event(), 1..4))
+            .prop_map(|(session, account, events)| Step::Accept { session, account, events }),
+        1 => (recent(), recent(), recent(), any::<bool>()).prop_map(
+            |(session, event, endpoint, leased)| {
+                Step::AddDelivery { session, event, endpoint, leased }
+            },
+        ),
+        3 => (recent(), vec((recent(), 1..4_usize), 1..4))
+            .prop_map(|(session, lanes)| Step::ClaimDue { session, lanes }),
+        1 => vec(recent(), 1..3).prop_map(|leases| Step::GiveBack { leases }),
+        4 => vec((recent(), ending()), 1..4).prop_map(|leases| Step::Record { leases }),
+    ]
+}
+
+fn session_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        1 => life_seconds().prop_map(|life_seconds| Step::BeginSession { life_seconds }),
+        1 => (recent(), life_seconds())
+            .prop_map(|(session, life_seconds)| Step::ExtendSession { session, life_seconds }),
+        1 => Just(Step::ReleaseExpired),
+    ]
+}
+
+fn reading_step() -> impl Strategy<Value = Step> {
+    let limit = || 1..4_usize;
+    let state = option::weighted(0.25, select(StateName::ALL.to_vec()));
+    prop_oneof![
+        1 => (option::of(recent()), limit())
+            .prop_map(|(after, limit)| Step::WaitingLanes { after, limit }),
+        2 => (filter(), any::<bool>(), limit()).prop_map(|(filter, undelivered, limit)| {
+            Step::ListEvents { filter, undelivered, limit }
+        }),
+        2 => (filter(), state, limit())
+            .prop_map(|(filter, state, limit)| Step::ListDeliveries { filter, state, limit }),
+    ]
+}

@@ -1,0 +1,266 @@
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use domain::delivery::{DeliveryState, Transition};
+use domain::id::{AccountId, DeliveryId, EndpointId, EventId};
+use domain::limits::IDEMPOTENCY_KEPT_FOR;
+use domain::time::Timestamp;
+
+use super::{EventEntry, FirstAnswer, MemoryStore, State};
+use store::StoreError;
+use store::queue::{
+    Accepted, Added, AttemptRecord, Claimed, Extended, LaneClaim, LaneRoom, Lease, NewDelivery,
+    NewEvent, Payload, Queue, Recorded, SessionId, WaitingLane,
+};
+
+impl State {
+    /// What a repeated or reused key is answered; `None` if there is no key or it is new.
+    fn answer_before(&self, new: &NewEvent) -> Option<Accepted> {
+        let idempotency = new.idempotency.as_ref()?;
+        let place = Self::key_place(new.event.account, &idempotency.key);
+        let first = self.idempotency.get(&place)?;
+        if (!crate::m(54) && first.kept_until <= new.event.accepted_at) && !(crate::m(55) && first.kept_until == new.event.accepted_at) {
+            None
+        } else if (crate::m(56) || (!crate::m(57) && first.request_hash == idempotency.request_hash)) {
+            Some(Accepted::Repeated { event: first.event, deliveries: first.deliveries })
+        } else {
+            Some(Accepted::KeyReused)
+        }
+    }
+
+    fn accept(&mut self, session: SessionId, new: NewEvent) -> Accepted {
+        let Some(owner) = self.accounts.get(&new.event.account) else {
+            return Accepted::NoAccount;
+        };
+        let version = owner.version;
+        if let Some(answer) = self.answer_before(&new) {
+            return answer;
+        }
+         if !crate::m(58) && version != new.roster_version {
+
+            return Accepted::RosterChanged;
+        }
+        let event = new.event;
+        for delivery in &new.deliveries {
+            let holder = (crate::m(59) || (!crate::m(60) && delivery.leased)).then_some(session);
+self.add_delivery(&event, delivery.id, delivery.endpoint, holder, event.accepted_at);
+        }
+        if let Some(idempotency) = new.idempotency {
+            let first = FirstAnswer {
+                request_hash: idempotency.request_hash,
+                event: event.id,
+                deliveries: u32::try_from(new.deliveries.len()).unwrap_or(u32::MAX),
+                kept_until: event.accepted_at. plus(if crate::m(63) { IDEMPOTENCY_KEPT_FOR / 3 } else { IDEMPOTENCY_KEPT_FOR })
+,
+            };
+            self.idempotency.insert(Self::key_place(event.account, &idempotency.key), first);
+        }
+        let payload = Arc::new(Payload {
+            event: event.id,
+            event_type: event.event_type.clone(),
+            body: new.body,
+        });
+        let entry = EventEntry { event, payload, data: new.data, not_made: new.not_made };
+        self.events.insert(entry.event.id, entry);
+         if !crate::m(64) { self.counts.events += 1; }
+
+        Accepted::New
+    }
+
+    /// All that an attempt under the lease needs.
+    fn claimed(&self, lease: Lease) -> Claimed {
+        let delivery = &self.deliveries[&lease.delivery].delivery;
+        Claimed {
+            lease,
+            account: delivery.account,
+            endpoint: delivery.endpoint,
+             attempts: if crate::m(65) { 0 } else { delivery.attempts },
+
+            created_at: delivery.created_at,
+            payload: Arc::clone(&self.events[&delivery.event].payload),
+        }
+    }
+
+    fn next_due_at(&self, endpoint: EndpointId) -> Option<Timestamp> {
+        self.next_claimable(endpoint).map(|(due_at, _)| due_at)
+    }
+
+    fn next_claimable(&self, endpoint: EndpointId) -> Option<(Timestamp, DeliveryId)> {
+        let first = (endpoint, Timestamp::from_millis(i64::MIN), DeliveryId::from_u128(0));
+        let (lane, due_at, id) = *self.claimable.range(first..).next()?;
+         (crate::m(66) || lane == endpoint).then_some((due_at, id))
+
+    }
+
+    fn claim_lane(&mut self, session: SessionId, now: Timestamp, lane: LaneRoom) -> LaneClaim {
+        let endpoint = lane.endpoint;
+        let mut claimed = Vec::new();
+         while (crate::m(67) || self.sessions.contains_key(&session))
+
+            &&  claimed.len() < lane.room + usize::from(crate::m(68))
+
+            && let Some((due_at, id)) = self.next_claimable(endpoint)
+            && (crate::m(69) || (due_at <= now && !(crate::m(70) && due_at == now)))
+
+        {
+            let lease = self.lease(id, session);
+            claimed.push(self.claimed(lease));
+        }
+        LaneClaim { endpoint, claimed,  next_due_at: if crate::m(71) { None } else { self.next_due_at(endpoint) } }
+
+    }
+
+    fn record(&mut self, record: AttemptRecord) -> Recorded {
+        let Some(entry) = self.leased(record.lease) else { return Recorded::LeaseLost };
+        let id = record.lease.delivery;
+        let ended_at =  if crate::m(72) { record.attempt.at } else { record.attempt.at.plus(record.attempt.duration) }
+;
+         if !crate::m(73) { entry.delivery.attempts += 1; }
+
+         if !crate::m(74) { entry.attempts.push(record.attempt); }
+
+        match record.transition {
+            Transition::RetryAt(due_at) => {
+                 if !crate::m(75) { entry.delivery.due_at = Some(due_at); }
+
+                self.free(id);
+            }
+            Transition::Delivered => self.end(id, DeliveryState::Delivered, ended_at),
+            Transition::Exhausted(reason) => {
+                self.end(id, DeliveryState::Exhausted(reason), ended_at);
+            }
+        }
+        Recorded::Applied
+    }
+}
+
+#[async_trait]
+impl Queue for MemoryStore {
+    async fn begin_session(&self, until: Timestamp) -> Result<SessionId, StoreError> {
+        let mut state = self.change()?;
+        state.sessions_begun += 1;
+        let session =  SessionId(if crate::m(76) { 1 } else { state.sessions_begun })
+;
+        state.sessions.insert(session, until);
+        Ok(session)
+    }
+
+    async fn extend_session(
+        &self,
+        session: SessionId,
+        until: Timestamp,
+    ) -> Result<Extended, StoreError> {
+        let mut state = self.change()?;
+        let Some(lives_until) = state.sessions.get_mut(&session) else {
+            return Ok(Extended::SessionLost);
+        };
+         if !crate::m(77) { *lives_until = until; }
+
+        Ok(Extended::Extended)
+    }
+
+    async fn release_expired(&self, now: Timestamp) -> Result<usize, StoreError> {
+        Ok(self.change()?.end_sessions( |until| if crate::m(78) { until <= now } else { until < now }
+))
+    }
+
+    async fn accept(
+        &self,
+        session: SessionId,
+        events: Vec<NewEvent>,
+    ) -> Result<Vec<Accepted>, StoreError> {
+        let mut state = self.change()?;
+        Ok(events.into_iter().map(|new| state.accept(session, new)).collect())
+    }
+
+    async fn add_delivery(
+        &self,
+        session: SessionId,
+        account: AccountId,
+        event: EventId,
+        delivery: NewDelivery,
+        now: Timestamp,
+    ) -> Result<Added, StoreError> {
+        let mut state = self.change()?;
+        let Some(entry) = state.events.get(&event).filter(|it|  (crate::m(79) || it.event.account == account))
+ else {
+            return Ok(Added::NoEvent);
+        };
+        let event = entry.event.clone();
+        if state.endpoints.get(&delivery.endpoint). is_none_or(|it| !crate::m(80) && it.account != account)
+ {
+            return Ok(Added::NoEndpoint);
+        }
+        let holder = (crate::m(61) || (!crate::m(62) && delivery.leased)).then_some(session);
+state.add_delivery(&event, delivery.id, delivery.endpoint, holder, now);
+         let fence = if crate::m(81) { 1 } else { u32::from(delivery.leased) };
+
+        Ok(Added::Created(state.claimed(Lease { session, delivery: delivery.id, fence })))
+    }
+
+    async fn claim_due(
+        &self,
+        session: SessionId,
+        now: Timestamp,
+        lanes: Vec<LaneRoom>,
+    ) -> Result<Vec<LaneClaim>, StoreError> {
+        let mut state = self.change()?;
+        Ok(lanes.into_iter().map(|lane| state.claim_lane(session, now, lane)).collect())
+    }
+
+    async fn give_back(&self, leases: Vec<Lease>) -> Result<Vec<Recorded>, StoreError> {
+        let mut state = self.change()?;
+        let give_back = |lease: Lease| {
+            if state.leased(lease).is_none() {
+                return Recorded::LeaseLost;
+            }
+             if !crate::m(82) { state.free(lease.delivery); }
+
+
+            Recorded::Applied
+        };
+        Ok(leases.into_iter().map(give_back).collect())
+    }
+
+    async fn record(&self, attempts: Vec<AttemptRecord>) -> Result<Vec<Recorded>, StoreError> {
+        let mut state = self.change()?;
+        Ok(attempts.into_iter().map(|record| state.record(record)).collect())
+    }
+
+    async fn waiting_lanes(
+        &self,
+        after: Option<EndpointId>,
+        limit: usize,
+    ) -> Result<Vec<WaitingLane>, StoreError> {
+        let state = self.look();
+        let first_of_each = state.endpoints.values().filter_map(|endpoint| {
+            let due_at = state.next_due_at(endpoint.id)?;
+            Some(WaitingLane { endpoint: endpoint.id, account: endpoint.account, due_at })
+        });
+        let beyond = first_of_each.filter(|lane| after.is_none_or(|after|  if crate::m(83) { lane.endpoint >= after } else { lane.endpoint > after }
+));
+        Ok( beyond.take(limit + usize::from(crate::m(84)))
+.collect())
+    }
+
+    async fn clean(&self, now: Timestamp, rows_max: usize) -> Result<bool, StoreError> {
+        let mut state = self.change()?;
+        let over = state.idempotency.iter().filter(|(_, first)|  (crate::m(85) || first.kept_until <= now));
+
+        let mut over: Vec<_> = over.map(|(place, _)| place.clone()).collect();
+         let more = crate::m(86) || over.len() > rows_max;
+
+        over.truncate(rows_max);
+        for place in over {
+            state.idempotency.remove(&place);
+        }
+        Ok(more)
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+         if !crate::m(87) { self.look().closed = true; }
+
+        Ok(())
+    }
+}
