@@ -42,7 +42,7 @@ impl Engine {
                             self.start_ready();
                         }
                         place => {
-                            place.map(Place::refused);
+                            refuse(place);
                             self.dispatch().note_stored(old.endpoint, old.account, now);
                         }
                     }
@@ -53,7 +53,14 @@ impl Engine {
                 }
                 Added::NoEndpoint => "the endpoint was deleted, so there is nowhere to deliver to",
             };
-        place.map(Place::refused);
+        refuse(place);
         Err(EngineError::new(ErrorCode::Conflict, refusal))
+    }
+}
+
+/// Gives a place back whose delivery was not made.
+fn refuse(place: Option<Place>) {
+    if let Some(place) = place {
+        place.refused();
     }
 }

@@ -102,7 +102,6 @@ async fn measure(parent: &Path, load: Load) {
     let commits = statistics.commits - statistics_before.commits;
     let used = Usage::now().since(&before);
     print(load.name, took, &used, commits, statistics.commit_total / statistics.commits as u32);
-    println!("{statistics:?}");
     assert_eq!(store.counts().await.unwrap().delivered, (EVENTS * load.fan_out) as u64);
     store.close().await.unwrap();
 }

@@ -2,7 +2,8 @@
 
 use async_trait::async_trait;
 use domain::account::{Account, AccountChange};
-use domain::endpoint::{Endpoint, EndpointChange};
+use domain::endpoint::{DisabledReason, Endpoint, EndpointChange};
+use domain::event::EntityId;
 use domain::id::{AccountId, EndpointId, KeyId};
 use domain::page::{Page, PageRequest};
 use domain::time::Timestamp;
@@ -196,9 +197,9 @@ impl Ledger<'_> {
                 endpoint.contract.name(),
                 endpoint.url.as_str(),
                 endpoint.secret.reveal(),
-                endpoint.status.disabled_reason().map(|reason| reason.name()),
+                endpoint.status.disabled_reason().map(DisabledReason::name),
                 row::event_types(&endpoint.subscription),
-                endpoint.entity_id.as_ref().map(|entity| entity.as_str()),
+                endpoint.entity_id.as_ref().map(EntityId::as_str),
                 endpoint.description,
                 row::headers(&endpoint.headers),
                 endpoint.max_in_flight.map(|number| number.get() as i64),

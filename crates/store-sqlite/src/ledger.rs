@@ -13,6 +13,7 @@ use store::queue::SessionId;
 
 use crate::failure::{Failure, Result};
 use crate::filing::Unfiled;
+use crate::queue::Hot;
 
 /// Accounts whose roster versions are remembered; 32 bytes each or so. When there are more, all
 /// are forgotten and read anew.
@@ -21,6 +22,7 @@ const ROSTER_VERSIONS_REMEMBERED_MAX: usize = 65_536;
 /// The write connection and the writer's memory.
 pub(crate) struct Ledger<'c> {
     pub(crate) connection: &'c Connection,
+    pub(crate) hot: Hot<'c>,
     pub(crate) counted: Counted,
     roster_versions: HashMap<AccountId, u64>,
     /// Sessions that are not lost; `None` when not read yet.
@@ -59,16 +61,17 @@ impl Counted {
 }
 
 impl<'c> Ledger<'c> {
-    pub(crate) fn new(connection: &'c Connection) -> Self {
-        Self {
+    pub(crate) fn new(connection: &'c Connection) -> Result<Self> {
+        Ok(Self {
             connection,
+            hot: Hot::prepare(connection)?,
             counted: Counted::default(),
             roster_versions: HashMap::new(),
             sessions: None,
             next_place: None,
             unfiled: None,
             scratch: Vec::new(),
-        }
+        })
     }
 
     pub(crate) fn begin(&mut self) -> Result<()> {

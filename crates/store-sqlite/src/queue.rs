@@ -14,7 +14,7 @@ use domain::event::{EntityId, EventType};
 use domain::id::{AccountId, DeliveryId, EndpointId, EventId};
 use domain::limits::IDEMPOTENCY_KEPT_FOR;
 use domain::time::Timestamp;
-use rusqlite::{CachedStatement, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, PrepFlags, Statement, params};
 use store::queue::{
     Accepted, Added, AttemptRecord, Claimed, Extended, LaneClaim, LaneRoom, Lease, NewDelivery,
     NewEvent, Payload, Queue, Recorded, SessionId, WaitingLane,
@@ -78,9 +78,8 @@ impl Ledger<'_> {
             return Ok(Accepted::RosterChanged);
         }
         let number = self.insert_event(new)?;
-        let mut insert = self.prepare(INSERT_DELIVERY)?;
         for delivery in &new.deliveries {
-            insert_delivery(&mut insert, number, delivery, holder, new.event.accepted_at)?;
+            self.insert_delivery(number, delivery, holder, new.event.accepted_at)?;
         }
         self.remember_key(new)?;
         self.counted.events += 1;
@@ -142,25 +141,44 @@ impl Ledger<'_> {
             row::push_not_made(&mut blobs, *endpoint, *reason);
         }
         let event = &new.event;
-        self.execute(
-            "INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
-            params![
-                number,
-                event.id.to_bytes(),
-                event.account.to_bytes(),
-                event.event_type.as_str(),
-                event.timestamp.as_millis(),
-                event.accepted_at.as_millis(),
-                row::lines(event.entity_ids.iter().map(EntityId::as_str)),
-                &blobs[..not_made_start],
-                &blobs[not_made_start..],
-                new.data.start as i64,
-                new.data.len() as i64,
-                &*new.body,
-            ],
-        )?;
+        self.hot.insert_event.execute(params![
+            number,
+            event.id.to_bytes(),
+            event.account.to_bytes(),
+            event.event_type.as_str(),
+            event.timestamp.as_millis(),
+            event.accepted_at.as_millis(),
+            row::lines(event.entity_ids.iter().map(EntityId::as_str)),
+            &blobs[..not_made_start],
+            &blobs[not_made_start..],
+            new.data.start as i64,
+            new.data.len() as i64,
+            &*new.body,
+        ])?;
         self.scratch = blobs;
         Ok(number)
+    }
+
+    /// Inserts a delivery, leased if it is to be and somebody can hold it; answers its fence.
+    fn insert_delivery(
+        &mut self,
+        event_number: i64,
+        delivery: &NewDelivery,
+        holder: Option<SessionId>,
+        now: Timestamp,
+    ) -> Result<u32> {
+        let holder = holder.filter(|_| delivery.leased);
+        let fence = u32::from(holder.is_some());
+        self.hot.insert_delivery.execute(params![
+            delivery.id.to_bytes(),
+            event_number,
+            delivery.endpoint.to_bytes(),
+            if holder.is_some() { state::LEASED } else { state::WAITING },
+            holder.map(|session| session.0 as i64),
+            fence,
+            now.as_millis(),
+        ])?;
+        Ok(fence)
     }
 
     fn add_delivery(
@@ -188,8 +206,7 @@ impl Ledger<'_> {
         }
         let holder = self.session_lives(session)?.then_some(session);
         let payload = self.payload(number)?.payload;
-        let mut insert = self.prepare(INSERT_DELIVERY)?;
-        let fence = insert_delivery(&mut insert, number, delivery, holder, now)?;
+        let fence = self.insert_delivery(number, delivery, holder, now)?;
         self.execute(
             "INSERT INTO replays VALUES (?1, ?2)",
             params![number, delivery.id.to_bytes()],
@@ -357,7 +374,7 @@ impl Ledger<'_> {
     /// Moves the delivery as the record says, if its lease is current and its last attempt the
     /// one given; answers whether it did.
     fn move_delivery(
-        &self,
+        &mut self,
         record: &AttemptRecord,
         last_attempt: Option<i64>,
         place: i64,
@@ -369,22 +386,17 @@ impl Ledger<'_> {
         };
         let attempt = &record.attempt;
         let ended_at = due_at.is_none().then(|| attempt.at.plus(attempt.duration));
-        let changed = self.execute(
-            "UPDATE deliveries SET state = ?1, session = NULL, attempts = attempts + 1, \
-             last_attempt = ?2, due_at = ?3, ended_at = ?4, reason = ?5 \
-             WHERE id = ?6 AND state = 1 AND session = ?7 AND fence = ?8 AND last_attempt IS ?9",
-            params![
-                state,
-                place,
-                due_at.map(Timestamp::as_millis),
-                ended_at.map(Timestamp::as_millis),
-                reason,
-                record.lease.delivery.to_bytes(),
-                record.lease.session.0 as i64,
-                record.lease.fence,
-                last_attempt,
-            ],
-        )?;
+        let changed = self.hot.move_delivery.execute(params![
+            state,
+            place,
+            due_at.map(Timestamp::as_millis),
+            ended_at.map(Timestamp::as_millis),
+            reason,
+            record.lease.delivery.to_bytes(),
+            record.lease.session.0 as i64,
+            record.lease.fence,
+            last_attempt,
+        ])?;
         Ok(changed > 0)
     }
 
@@ -397,38 +409,70 @@ impl Ledger<'_> {
         Recorded::Applied
     }
 
-    fn insert_attempt(&self, attempt: &Attempt, earlier: Option<i64>, place: i64) -> Result<()> {
+    fn insert_attempt(
+        &mut self,
+        attempt: &Attempt,
+        earlier: Option<i64>,
+        place: i64,
+    ) -> Result<()> {
         let (status, retry_after, failure) = match attempt.outcome {
             Outcome::Answered { status, retry_after } => (Some(status), retry_after, None),
             Outcome::Failed(failure) => (None, None, Some(failure.name())),
         };
-        self.execute(
-            "INSERT INTO attempts VALUES \
-             (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
-            params![
-                place,
-                earlier,
-                attempt.number,
-                attempt.at.as_millis(),
-                nanoseconds(attempt.duration),
-                nanoseconds(attempt.phases.dns),
-                nanoseconds(attempt.phases.connect),
-                nanoseconds(attempt.phases.tls),
-                nanoseconds(attempt.phases.first_byte),
-                status,
-                retry_after.map(nanoseconds),
-                failure,
-                attempt.next_at.map(Timestamp::as_millis),
-                attempt.request_head,
-                attempt.response_excerpt,
-            ],
-        )?;
+        self.hot.insert_attempt.execute(params![
+            place,
+            earlier,
+            attempt.number,
+            attempt.at.as_millis(),
+            nanoseconds(attempt.duration),
+            nanoseconds(attempt.phases.dns),
+            nanoseconds(attempt.phases.connect),
+            nanoseconds(attempt.phases.tls),
+            nanoseconds(attempt.phases.first_byte),
+            status,
+            retry_after.map(nanoseconds),
+            failure,
+            attempt.next_at.map(Timestamp::as_millis),
+            attempt.request_head,
+            attempt.response_excerpt,
+        ])?;
         Ok(())
     }
 }
 
-const INSERT_DELIVERY: &str = "INSERT INTO deliveries VALUES \
-     (?1, ?2, ?3, ?4, ?5, ?6, 0, NULL, ?7, ?7, NULL, NULL)";
+/// The statements that every event needs, prepared once and held.
+pub(crate) struct Hot<'c> {
+    insert_event: Statement<'c>,
+    insert_delivery: Statement<'c>,
+    move_delivery: Statement<'c>,
+    insert_attempt: Statement<'c>,
+}
+
+impl<'c> Hot<'c> {
+    pub(crate) fn prepare(connection: &'c Connection) -> Result<Self> {
+        let prepare =
+            |sql| connection.prepare_with_flags(sql, PrepFlags::SQLITE_PREPARE_PERSISTENT);
+        Ok(Self {
+            insert_event: prepare(
+                "INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+            )?,
+            insert_delivery: prepare(
+                "INSERT INTO deliveries VALUES \
+                 (?1, ?2, ?3, ?4, ?5, ?6, 0, NULL, ?7, ?7, NULL, NULL)",
+            )?,
+            move_delivery: prepare(
+                "UPDATE deliveries SET state = ?1, session = NULL, attempts = attempts + 1, \
+                 last_attempt = ?2, due_at = ?3, ended_at = ?4, reason = ?5 \
+                 WHERE id = ?6 AND state = 1 AND session = ?7 AND fence = ?8 \
+                 AND last_attempt IS ?9",
+            )?,
+            insert_attempt: prepare(
+                "INSERT INTO attempts VALUES \
+                 (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+            )?,
+        })
+    }
+}
 
 /// The lane's deliveries in the order of the index, which needs no sorting.
 pub(crate) const SELECT_DUE: &str = "SELECT id, event, fence, attempts, created_at \
@@ -444,28 +488,6 @@ pub(crate) const SELECT_NEXT_DUE: &str = "SELECT id, due_at \
 pub(crate) const SELECT_NEXT_LANE: &str = "SELECT endpoint, due_at \
      FROM deliveries INDEXED BY deliveries_open \
      WHERE state = 0 AND endpoint > ?1 ORDER BY endpoint, due_at LIMIT 1";
-
-/// Inserts a delivery, leased if it is to be and somebody can hold it; answers its fence.
-fn insert_delivery(
-    insert: &mut CachedStatement<'_>,
-    event_number: i64,
-    delivery: &NewDelivery,
-    holder: Option<SessionId>,
-    now: Timestamp,
-) -> Result<u32> {
-    let holder = holder.filter(|_| delivery.leased);
-    let fence = u32::from(holder.is_some());
-    insert.execute(params![
-        delivery.id.to_bytes(),
-        event_number,
-        delivery.endpoint.to_bytes(),
-        if holder.is_some() { state::LEASED } else { state::WAITING },
-        holder.map(|session| session.0 as i64),
-        fence,
-        now.as_millis(),
-    ])?;
-    Ok(fence)
-}
 
 fn next_due_at(ledger: &Ledger<'_>, endpoint: EndpointId) -> Result<Option<Timestamp>> {
     find(ledger.connection, SELECT_NEXT_DUE, [endpoint.to_bytes()], |row| {

@@ -291,7 +291,7 @@ mod tests {
     #[test]
     fn entity_ids_may_hold_anything_but_control_characters() {
         let ids = ["a b", "\u{2028}", "ü", " ", "\u{85}x"].map(EntityId::parse);
-        let ids: Vec<_> = ids.into_iter().filter_map(|id| id.ok()).collect();
+        let ids: Vec<_> = ids.into_iter().filter_map(std::result::Result::ok).collect();
         let text = lines(ids.iter().map(EntityId::as_str));
         assert_eq!(parse_entity_ids(&text), Some(ids));
     }

@@ -22,7 +22,7 @@ pub(crate) const SETTLED_AT_ONCE_ROWS: usize = 500;
 struct Departed {
     id: [u8; 16],
     removes_history: bool,
-    departed_at: i64,
+    at: i64,
 }
 
 impl Ledger<'_> {
@@ -120,11 +120,7 @@ impl Ledger<'_> {
                      WHERE settled = 0 LIMIT 1",
                 )?
                 .query_row([], |row| {
-                    Ok(Departed {
-                        id: row.get(0)?,
-                        removes_history: row.get(1)?,
-                        departed_at: row.get(2)?,
-                    })
+                    Ok(Departed { id: row.get(0)?, removes_history: row.get(1)?, at: row.get(2)? })
                 })
                 .optional()?;
             let Some(departed) = departed else { return Ok(()) };
@@ -161,7 +157,7 @@ impl Ledger<'_> {
              WHERE state = 0 AND endpoint = ?1 LIMIT ?4)",
             params![
                 departed.id,
-                departed.departed_at,
+                departed.at,
                 EndReason::EndpointDeleted.name(),
                 sql_limit(*rows_left),
             ],

@@ -245,7 +245,7 @@ impl Shift {
         gauges: &Gauges,
         condition: &Condition,
     ) -> Result<()> {
-        let mut ledger = Ledger::new(connection);
+        let mut ledger = Ledger::new(connection)?;
         while self.gather() {
             if condition.broken().is_some() {
                 return Ok(());

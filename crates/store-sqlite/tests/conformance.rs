@@ -1,5 +1,7 @@
 //! The store runs the suite that every implementation of the port runs.
 
+#![allow(clippy::unwrap_used, reason = "these are tests: an error is a failure")]
+
 use std::sync::Arc;
 
 use async_trait::async_trait;

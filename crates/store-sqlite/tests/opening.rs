@@ -1,5 +1,7 @@
 //! Who may open a file, and what is said to those who may not.
 
+#![allow(clippy::unwrap_used, reason = "these are tests: an error is a failure")]
+
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;

@@ -144,7 +144,7 @@ async fn storage_that_fails_now_and_then_loses_and_repeats_nothing() {
             }
         }
         assert!(acknowledged < 400, "seed {seed} injected nothing");
-        scene.pass(Duration::from_secs(3600)).await;
+        scene.pass(Duration::from_hours(1)).await;
         faults.heal();
         scene.drain().await;
         assert_eq!(scene.count_in(StateName::Delivered).await, acknowledged, "seed {seed}");

@@ -53,8 +53,7 @@ async fn no_question_scans_or_sorts() {
 
 #[tokio::test]
 async fn a_store_with_a_backlog_opens_without_reading_it_and_serves_it() {
-    let Scene { store, account, endpoint, session, path, _directory } = Scene::open().await;
-    let scene = Scene { store, account, endpoint, session, path, _directory };
+    let scene = Scene::open().await;
     for first in (0..BACKLOG).step_by(1_000) {
         let numbers = first as u128 + 1..=first as u128 + 1_000;
         let events = numbers.map(|number| scene.event(number, body())).collect();
@@ -63,7 +62,7 @@ async fn a_store_with_a_backlog_opens_without_reading_it_and_serves_it() {
     let lane = vec![LaneRoom { endpoint: scene.endpoint.id, room: 7 }];
     let now = domain::testing::TEST_START;
     scene.store.claim_due(scene.session, now, lane.clone()).await.unwrap();
-    let Scene { store, path, endpoint, _directory, .. } = scene;
+    let Scene { store, path, endpoint, _directory: _kept, .. } = scene;
     drop(store);
 
     let store = SqliteStore::open(&path).unwrap();
