@@ -3,8 +3,8 @@
 //! Promise: a surface translates and nothing more. It reads a request into the engine's words, asks
 //! the engine, and writes the answer in its own envelope; it never sees a store. Every route is
 //! registered together with its description, so `/openapi.json` cannot drift from what is served.
-//! Every answer, of whatever surface, carries its request id, which is also on every log line made
-//! while the request was served. A request that was begun is carried to its end (`to_the_end`).
+//! Every answer, of whatever surface, carries its request id, which is also in the log where
+//! something went wrong inside. A request that was begun is carried to its end (`to_the_end`).
 //!
 //! Reading order: [`jogg_v2`] and [`konpro_v1`] (the customer contracts), [`platform`] (producers
 //! and operators), `body`, `fields`, `customer` and `request_id` (what they share).

@@ -9,7 +9,6 @@
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::ApiState;
-use crate::problem;
 
 mod accounts;
 mod answer;
@@ -40,5 +39,4 @@ pub(crate) fn routes() -> OpenApiRouter<ApiState> {
         .merge(attempts::routes())
         .merge(health::routes())
         .merge(crate::openapi::routes())
-        .layer(axum::middleware::from_fn(problem::write_documents))
 }

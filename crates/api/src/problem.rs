@@ -4,21 +4,21 @@
 //! Promise: one table, [`Kind::row`], holds every status, type and title; every refusal of the
 //! engine has its line in it, and the compiler asks for new ones. A document carries the request's
 //! id and nothing about how we work inside. Neighbours: [`crate::platform`] answers `Result<_,
-//! Problem>`; [`write_documents`] is the layer that turns problems into documents.
+//! Problem>`; [`complete`] turns problems into documents.
 
 use std::time::Duration;
 
-use axum::extract::Request;
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use engine::error::{EngineError, ErrorCode, Violation};
-use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::body::BodyRefusal;
 use crate::request_id::RequestId;
+use crate::seconds::whole_seconds;
+use crate::to_the_end::Cause;
 
 /// The media type of problem documents (RFC 9457 section 6.1).
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
@@ -148,11 +148,12 @@ pub(crate) struct Problem {
     detail: String,
     violations: Vec<Violation>,
     retry_after: Option<Duration>,
+    cause: Option<Cause>,
 }
 
 impl Problem {
     pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), violations: Vec::new(), retry_after: None }
+        Self { kind, detail: detail.into(), violations: Vec::new(), retry_after: None, cause: None }
     }
 
     /// A path that nothing is behind, or nothing that this caller may know of.
@@ -177,8 +178,8 @@ impl Problem {
     }
 
     /// The whole answer.
-    pub(crate) fn into_answer(self, request_id: RequestId) -> Response {
-        let (kind, retry_after) = (self.kind, self.retry_after);
+    pub(crate) fn into_answer(mut self, request_id: RequestId) -> Response {
+        let (kind, retry_after, cause) = (self.kind, self.retry_after, self.cause.take());
         let document = self.into_document(request_id);
         let body = serde_json::to_vec(&document).expect("text and numbers are JSON");
         let mut answer = (kind.row().0, body).into_response();
@@ -189,9 +190,10 @@ impl Problem {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if let Some(wait) = retry_after {
-            // Whole seconds, rounded up, so that nobody comes back too early.
-            let seconds = wait.as_millis().div_ceil(1000) as u64;
-            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+            headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
+        }
+        if let Some(cause) = cause {
+            answer.extensions_mut().insert(cause);
         }
         answer
     }
@@ -216,6 +218,7 @@ impl From<EngineError> for Problem {
             detail: error.message().to_owned(),
             violations: error.violations().to_vec(),
             retry_after: error.retry_after(),
+            cause: Cause::of(&error),
         }
     }
 }
@@ -237,7 +240,7 @@ impl From<BodyRefusal> for Problem {
 }
 
 impl IntoResponse for Problem {
-    /// An answer without a body, which [`write_documents`] completes: only there the request's id
+    /// An answer without a body, which [`complete`] completes: only there the request's id
     /// is known.
     fn into_response(self) -> Response {
         let mut answer = self.kind.row().0.into_response();
@@ -251,23 +254,21 @@ pub(crate) async fn unknown_path(request_id: RequestId) -> Response {
     Problem::no_such_path().into_answer(request_id)
 }
 
-/// Layer: writes the document of every problem answered inside, and of methods that a path does
-/// not have.
-pub(crate) async fn write_documents(
-    request_id: RequestId,
-    request: Request,
-    next: Next,
-) -> Response {
-    let mut answer = next.run(request).await;
+/// Writes the document of a problem answered without a body, and of a method that a path does not
+/// have; other answers stay as they are.
+pub(crate) fn complete(mut answer: Response, request_id: RequestId) -> Response {
     if let Some(problem) = answer.extensions_mut().remove::<Problem>() {
         return problem.into_answer(request_id);
     }
-    if answer.status() == StatusCode::METHOD_NOT_ALLOWED {
-        // The router adds `Allow` outside this layer (RFC 9110 section 15.5.6).
-        let detail = "this path does not take this method; the `Allow` header lists those it takes";
-        return Problem::new(Kind::MethodNotAllowed, detail).into_answer(request_id);
+    if answer.status() != StatusCode::METHOD_NOT_ALLOWED {
+        return answer;
     }
-    answer
+    let detail = "this path does not take this method; the `Allow` header lists those it takes";
+    let mut document = Problem::new(Kind::MethodNotAllowed, detail).into_answer(request_id);
+    if let Some(allow) = answer.headers_mut().remove(ALLOW) {
+        document.headers_mut().insert(ALLOW, allow);
+    }
+    document
 }
 
 /// Why a request was refused (RFC 9457).

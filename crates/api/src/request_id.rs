@@ -1,18 +1,17 @@
-//! One id per request: in the answer for the caller, on every log line for the operator.
+//! One id per request: in the answer for the caller, in the log for the operator.
 //!
-//! Promise: an answer's id finds the log lines made while it was served; what went wrong inside is
-//! said there and not in the answer. Ids are made here, never taken from the caller.
+//! Promise: an answer's id finds the log line that says what went wrong inside, which the answer
+//! does not say. Ids are made here, never taken from the caller.
 
 use std::convert::Infallible;
 use std::fmt;
 
-use axum::extract::{FromRequestParts, Request};
+use axum::extract::FromRequestParts;
 use axum::response::Response;
 use engine::entropy::Entropy;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue};
 use serde::{Serialize, Serializer};
-use tracing::Span;
 
 /// Carries the id on every answer, whatever its body.
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -48,16 +47,6 @@ impl RequestId {
         let mut bytes = [0; 16];
         entropy.fill(&mut bytes);
         Self(u128::from_be_bytes(bytes))
-    }
-
-    /// The log span that everything done for the request belongs to.
-    pub(crate) fn span(self, request: &Request) -> Span {
-        tracing::info_span!(
-            "request",
-            rid = %self,
-            method = request.method().as_str(),
-            path = request.uri().path(),
-        )
     }
 
     /// Puts the id on the answer.

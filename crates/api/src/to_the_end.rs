@@ -6,17 +6,19 @@
 //! bodies arrive within [`crate::body::BODY_ARRIVES_WITHIN`] or not at all, and the engine bounds
 //! its own work.
 
+use std::sync::Arc;
+
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use engine::{EngineError, ErrorCode};
-use tracing::Instrument;
 
-use crate::problem::Problem;
+use crate::problem::{self, Problem};
 use crate::request_id::RequestId;
 use crate::{ApiState, jogg_v2, konpro_v1};
 
-/// Layer: gives the request its id, and serves it in a task of its own.
+/// Layer: gives the request its id, serves it in a task of its own, and logs under that id what
+/// went wrong inside.
 pub(crate) async fn serve(
     State(state): State<ApiState>,
     mut request: Request,
@@ -24,13 +26,12 @@ pub(crate) async fn serve(
 ) -> Response {
     let id = RequestId::new(&*state.settings.entropy);
     request.extensions_mut().insert(id);
-    let surface = Surface::of(request.uri().path());
-    let span = id.span(&request);
-    let serving = tokio::spawn(next.run(request).instrument(span.clone()));
-    let mut answer = match serving.await {
+    let (surface, uri) = (Surface::of(request.uri().path()), request.uri().clone());
+    let mut answer = match tokio::spawn(next.run(request)).await {
+        Ok(answer) if surface == Surface::Platform => problem::complete(answer, id),
         Ok(answer) => answer,
         Err(error) => {
-            span.in_scope(|| tracing::error!(%error, "a handler did not come to its end"));
+            tracing::error!(rid = %id, path = uri.path(), %error, "a handler did not come to its end");
             let error = EngineError::new(ErrorCode::Internal, "the request could not be served");
             match surface {
                 Surface::JoggV2 => jogg_v2::Envelope::new(id, state.settings.jogg_v2_http_status)
@@ -40,8 +41,23 @@ pub(crate) async fn serve(
             }
         }
     };
+    if let Some(Cause(cause)) = answer.extensions_mut().remove() {
+        tracing::error!(rid = %id, path = uri.path(), %cause, "a request failed inside");
+    }
     id.mark(&mut answer);
     answer
+}
+
+/// What went wrong inside while a request was served: on its way to the log, in the extensions of
+/// the answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Cause(Arc<str>);
+
+impl Cause {
+    /// The cause of a refusal, if it lies inside.
+    pub(crate) fn of(error: &EngineError) -> Option<Self> {
+        error.cause().cloned().map(Self)
+    }
 }
 
 /// Whose words a path is answered in.

@@ -2,6 +2,7 @@
 //! source for the operator's log.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use store::StoreError;
@@ -49,6 +50,7 @@ pub struct EngineError {
     message: String,
     violations: Vec<Violation>,
     retry_after: Option<Duration>,
+    cause: Option<Arc<str>>,
 }
 
 /// How long callers are asked to wait when storage is lacking: long enough not to make it worse,
@@ -58,7 +60,13 @@ pub const UNAVAILABLE_RETRY_AFTER: Duration = Duration::from_secs(2);
 impl EngineError {
     /// A refusal with a sentence for the caller.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), violations: Vec::new(), retry_after: None }
+        Self {
+            code,
+            message: message.into(),
+            violations: Vec::new(),
+            retry_after: None,
+            cause: None,
+        }
     }
 
     /// The thing does not exist.
@@ -78,7 +86,7 @@ impl EngineError {
             .map(|violation| format!("{}: {}", violation.field, violation.reason))
             .collect::<Vec<_>>()
             .join("; ");
-        Self { code: ErrorCode::Invalid, message, violations, retry_after: None }
+        Self { violations, ..Self::new(ErrorCode::Invalid, message) }
     }
 
     /// Ask again later.
@@ -108,6 +116,11 @@ impl EngineError {
         &self.violations
     }
 
+    /// What went wrong inside, for the operator's log and never for the caller.
+    pub fn cause(&self) -> Option<&Arc<str>> {
+        self.cause.as_ref()
+    }
+
     /// How long to wait before asking again.
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
@@ -123,15 +136,14 @@ impl fmt::Display for EngineError {
 impl std::error::Error for EngineError {}
 
 impl From<StoreError> for EngineError {
-    /// Logs the source, which is for the operator alone, and keeps nothing of it.
     fn from(error: StoreError) -> Self {
-        tracing::error!(%error, "storage failed");
-        match error {
+        let refusal = match &error {
             StoreError::Unavailable(_) => {
                 Self::unavailable("storage is unavailable just now; nothing was changed")
             }
             StoreError::Broken(_) => Self::unavailable("storage is out of order"),
             StoreError::Closed => Self::unavailable("shutting down"),
-        }
+        };
+        Self { cause: Some(error.to_string().into()), ..refusal }
     }
 }

@@ -91,12 +91,13 @@ impl Checkpointer {
     }
 
     /// Ends the thread, then empties the log.
-    pub(crate) fn finish(mut self, connection: &Connection) -> Result<(), Failure> {
+    pub(crate) fn finish(&mut self, connection: &Connection) -> Result<(), Failure> {
         self.stop();
         checkpoint(connection, CheckpointMode::TRUNCATE, &self.gauges).map(drop)
     }
 
-    fn stop(&mut self) {
+    /// Ends the thread.
+    pub(crate) fn stop(&mut self) {
         self.due = None;
         if let Some(thread) = self.thread.take() {
             // It reports its failures itself.

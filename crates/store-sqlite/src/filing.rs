@@ -168,7 +168,7 @@ impl Ledger<'_> {
     }
 }
 
-/// Unfiled events of the account, and unfiled deliveries, newest first, of which `wants` says yes.
+/// Unfiled events of the account.
 pub(crate) fn unfiled_events(connection: &Connection, account: AccountId) -> Result<Vec<[u8; 16]>> {
     let mut ids = Vec::new();
     for_each_unfiled(connection, |event| {
@@ -180,7 +180,7 @@ pub(crate) fn unfiled_events(connection: &Connection, account: AccountId) -> Res
     Ok(ids)
 }
 
-/// Unfiled deliveries of the account, of the endpoint if one is named.
+/// Unfiled deliveries of the account and to the endpoint, as far as they are named.
 pub(crate) fn unfiled_deliveries(
     connection: &Connection,
     account: Option<AccountId>,

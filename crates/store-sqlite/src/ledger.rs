@@ -1,8 +1,8 @@
 //! The write connection inside a transaction, and what the writer knows without asking it.
 //!
 //! Promise: whatever is remembered here is what the database says: a rollback forgets it all.
-//! Neighbours: `writer` opens and ends transactions; `accounts`, `queue` and `settle` hold the
-//! steps that run in them, as methods of [`Ledger`].
+//! Neighbours: `writer` opens and ends transactions; `catalogue`, `accept`, `claim`, `record`
+//! and `settle` hold the steps that run in them, as methods of [`Ledger`].
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -13,7 +13,7 @@ use store::queue::SessionId;
 
 use crate::failure::{Failure, Result};
 use crate::filing::Unfiled;
-use crate::queue::Hot;
+use crate::hot::Hot;
 
 /// Accounts whose roster versions are remembered; 32 bytes each or so. When there are more, all
 /// are forgotten and read anew.

@@ -5,10 +5,10 @@
 //! a few connections read beside it. One process at a time may have the file. Once a sync fails,
 //! nothing is acknowledged any more.
 //!
-//! Reading order: [`open`](SqliteStore::open) and `open.rs` (what the file must be), `writer.rs`
-//! (group commit), `queue.rs` and `filing.rs` (what every event costs), `catalogue.rs`, `settle.rs` (deleting),
-//! `history.rs` (reading), `checkpoint.rs`, `migrations/` (the schema). Neighbours: `store` is the
-//! port, `server` opens this and hands it to the engine.
+//! Reading order: `migrations/` (the schema), `open.rs` (what the file must be), `writer.rs` (group
+//! commit), `accept.rs`, `filing.rs` and `record.rs` (what every event costs), `claim.rs`,
+//! `catalogue.rs`, `settle.rs` (deleting), `history.rs` (reading), `checkpoint.rs`. Neighbours:
+//! `store` is the port, `server` opens this and hands it to the engine.
 
 #![warn(missing_docs)]
 
@@ -18,12 +18,15 @@ use std::sync::Arc;
 use rusqlite::Connection;
 use store::StoreError;
 
+mod accept;
 mod catalogue;
 mod checkpoint;
+mod claim;
 mod condition;
 mod failure;
 mod filing;
 mod history;
+mod hot;
 mod ledger;
 mod lock;
 mod migrate;
@@ -31,6 +34,7 @@ mod open;
 mod page;
 mod queue;
 mod readers;
+mod record;
 mod row;
 mod settle;
 mod source;

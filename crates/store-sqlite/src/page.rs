@@ -49,12 +49,13 @@ pub(crate) struct Filling<T> {
     rows_read: usize,
     bytes: usize,
     last_read: Option<u128>,
+    last_taken: Option<u128>,
 }
 
 impl<T> Filling<T> {
     pub(crate) fn new(request: PageRequest, bounds: Bounds) -> Self {
         let page = Page { items: Vec::new(), next_before: None };
-        Self { page, request, bounds, rows_read: 0, bytes: 0, last_read: None }
+        Self { page, request, bounds, rows_read: 0, bytes: 0, last_read: None, last_taken: None }
     }
 
     /// Takes the next row: an item with its size in bytes, or `None` for one that does not belong
@@ -71,12 +72,13 @@ impl<T> Filling<T> {
         if let Some((item, bytes)) = item()? {
             self.bytes += bytes;
             let is_full = self.page.items.len() == self.request.limit;
-            // The first row is given whatever its size, or no page would ever get beyond it.
-            if is_full || (self.bytes > self.bounds.bytes_max && self.rows_read > 0) {
-                self.page.next_before = self.last_read;
+            // The first item is given whatever its size, or no page would ever get beyond it.
+            if is_full || (self.bytes > self.bounds.bytes_max && !self.page.items.is_empty()) {
+                self.page.next_before = self.last_taken;
                 return Ok(false);
             }
             self.page.items.push(item);
+            self.last_taken = Some(id);
         }
         self.rows_read += 1;
         self.last_read = Some(id);
@@ -116,9 +118,9 @@ mod tests {
         };
         check(10, 100, 100, &[9, 7, 5], None);
         check(3, 100, 100, &[9, 7, 5], None);
-        check(2, 100, 100, &[9, 7], Some(6));
+        check(2, 100, 100, &[9, 7], Some(7));
         check(10, 2, 100, &[9], Some(8));
-        check(10, 100, 20, &[9, 7], Some(6));
-        check(10, 100, 1, &[9], Some(8));
+        check(10, 100, 20, &[9, 7], Some(7));
+        check(10, 100, 1, &[9], Some(9));
     }
 }

@@ -2,7 +2,9 @@
 //! plans. These tests reach behind the port.
 
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::{Arc, mpsc};
+use std::task::{Context, Waker};
 
 use bytes::Bytes;
 use domain::account::Account;
@@ -112,4 +114,12 @@ impl Scene {
 
 fn body() -> Bytes {
     Bytes::from_static(b"{\"a\":1}")
+}
+
+/// Asks now, to be answered later: the request is in the writer's inbox when this returns.
+fn ask<'a, T>(asking: impl Future<Output = T> + 'a) -> Pin<Box<dyn Future<Output = T> + 'a>> {
+    let mut asking = Box::pin(tokio::task::unconstrained(asking));
+    let first_poll = asking.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    assert!(first_poll.is_pending(), "the writer is held");
+    asking
 }

@@ -6,6 +6,7 @@
 //! load, and an idle store commits at once. Neighbours: `ledger` is what requests work on,
 //! `checkpoint` keeps the log short.
 
+use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -35,6 +36,14 @@ const WEIGHT_PER_COMMIT_MAX: usize = 16_384;
 /// How long requests that can wait are kept back for one that cannot. A sync takes 0.1 to 4 ms on
 /// common disks; recording an attempt is nobody's wait, an accept that finds the disk busy is.
 const LINGER: Duration = Duration::from_millis(2);
+
+/// From how many requests in the last transaction on the writer rests before the next, so that
+/// those who were just answered can ask again and share it. Below, nobody else is likely to come.
+const CROWD: usize = 6;
+
+/// The shortest and the longest rest; in between it is as long as the last transaction took. A
+/// rest costs one timer; without it each newcomer wakes the thread and fills a transaction alone.
+const REST: RangeInclusive<Duration> = Duration::from_micros(100)..=Duration::from_millis(1);
 
 /// Whether somebody waits for the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,7 +125,8 @@ impl Writer {
         let (messages, inbox) = mpsc::channel(WAITING_MAX);
         let timer = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let condition = Arc::clone(&workplace.condition);
-        let shift = Shift { inbox, timer, batch: Batch::default(), closing: None };
+        let shift =
+            Shift { inbox, timer, batch: Batch::default(), last: Last::default(), closing: None };
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || shift.work(workplace))?;
@@ -198,7 +208,15 @@ struct Shift {
     inbox: mpsc::Receiver<Message>,
     timer: Runtime,
     batch: Batch,
+    last: Last,
     closing: Option<oneshot::Sender<()>>,
+}
+
+/// The transaction before.
+#[derive(Clone, Copy, Default)]
+struct Last {
+    requests: usize,
+    took: Duration,
 }
 
 impl Shift {
@@ -212,28 +230,37 @@ impl Shift {
             Ok(Err(failure)) => condition.set_broken(failure.to_string()),
             Err(_) => condition.set_broken("the writer panicked".to_owned()),
         }
-        if let Some(why) = condition.broken() {
-            let verdict = Verdict::Broken(why.to_owned());
-            self.batch.answer(Some(&verdict));
-            self.inbox.close();
-            while let Ok(message) = self.inbox.try_recv() {
-                if let Message::Write { request, .. } = message {
-                    request.answer(Some(&verdict));
-                }
+        let finished = match condition.broken() {
+            Some(why) => {
+                self.refuse_all(&Verdict::Broken(why.to_owned()));
+                false
             }
-        } else if self.closing.is_some()
-            && let Err(failure) = checkpointer.finish(&connection)
-        {
-            condition.set_broken(failure.to_string());
-            return;
-        }
+            None if self.closing.is_some() => match checkpointer.finish(&connection) {
+                Ok(()) => true,
+                Err(failure) => {
+                    condition.set_broken(failure.to_string());
+                    false
+                }
+            },
+            None => false,
+        };
+        checkpointer.stop();
         drop(connection);
         drop(lock);
-        if let Some(reply) = self.closing.take()
-            && condition.broken().is_none()
-        {
+        if finished && let Some(reply) = self.closing.take() {
             // Whoever closed may have stopped waiting.
             let _ = reply.send(());
+        }
+    }
+
+    /// Answers all who wait, and whoever comes.
+    fn refuse_all(&mut self, verdict: &Verdict) {
+        self.batch.answer(Some(verdict));
+        self.inbox.close();
+        while let Some(message) = self.inbox.blocking_recv() {
+            if let Message::Write { request, .. } = message {
+                request.answer(Some(verdict));
+            }
         }
     }
 
@@ -265,13 +292,15 @@ impl Shift {
     }
 
     fn transact(&mut self, ledger: &mut Ledger<'_>, gauges: &Gauges) -> Result<()> {
+        let begun_at = now();
         ledger.begin()?;
         for request in &mut self.batch.requests {
             request.run(ledger)?;
         }
-        let begun_at = now();
+        let committing_at = now();
         ledger.commit()?;
-        gauges.note_commit(self.batch.requests.len(), begun_at.elapsed());
+        gauges.note_commit(self.batch.requests.len(), committing_at.elapsed());
+        self.last = Last { requests: self.batch.requests.len(), took: begun_at.elapsed() };
         Ok(())
     }
 
@@ -284,6 +313,10 @@ impl Shift {
             }
         }
         self.take_waiting();
+        if self.last.requests >= CROWD && !self.batch.is_full() && self.closing.is_none() {
+            std::thread::park_timeout(self.last.took.clamp(*REST.start(), *REST.end()));
+            self.take_waiting();
+        }
         if !self.batch.in_haste && !self.batch.is_full() && self.closing.is_none() {
             self.linger();
         }

@@ -288,3 +288,34 @@ impl PageBounds {
     /// For lists of small rows that are few or all pass: the page's own size is bound enough.
     const NONE: Self = Self { rows_max: usize::MAX, bytes_max: usize::MAX };
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The page of the even numbers below 10, each of one byte.
+    fn page_of_even_numbers(request: PageRequest, bounds: PageBounds) -> (Vec<u128>, Option<u128>) {
+        let rows: BTreeMap<u128, u128> = (0..10).map(|number| (number, number)).collect();
+        let pick = |row: &u128| row.is_multiple_of(2).then_some((*row, 1));
+        let page = page_of(&rows, request, |id| id, bounds, pick);
+        (page.items, page.next_before)
+    }
+
+    #[test]
+    fn a_page_is_bounded_in_items_rows_and_bytes() {
+        let check = |before, limit, (rows_max, bytes_max), expected: (&[u128], Option<u128>)| {
+            let bounds = PageBounds { rows_max, bytes_max };
+            let (items, next_before) = page_of_even_numbers(PageRequest { before, limit }, bounds);
+            assert_eq!((items.as_slice(), next_before), expected);
+        };
+        check(None, 99, (99, 99), (&[8, 6, 4, 2, 0], None));
+        check(None, 5, (99, 99), (&[8, 6, 4, 2, 0], None));
+        check(None, 4, (99, 99), (&[8, 6, 4, 2], Some(2)));
+        check(Some(2), 4, (99, 99), (&[0], None));
+        check(None, 99, (3, 99), (&[8], Some(7)));
+        check(Some(8), 99, (1, 99), (&[], Some(7)));
+        check(Some(7), 99, (7, 99), (&[6, 4, 2, 0], None));
+        check(None, 99, (99, 2), (&[8, 6], Some(6)));
+        check(Some(6), 99, (99, 0), (&[4], Some(4)));
+    }
+}

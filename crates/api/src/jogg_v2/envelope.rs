@@ -21,6 +21,7 @@ use crate::body::BodyRefusal;
 use crate::fields;
 use crate::request_id::RequestId;
 use crate::seconds::whole_seconds;
+use crate::to_the_end::Cause;
 
 /// What an answer's body looks like.
 #[derive(Serialize, ToSchema)]
@@ -110,7 +111,7 @@ impl Envelope {
 
     /// Why not.
     pub(crate) fn refuse(self, failure: Failure) -> Response {
-        let Failure { code, status, msg, retry_after, allow } = failure;
+        let Failure { code, status, msg, retry_after, allow, cause } = failure;
         let body = ErrorAnswer { rid: self.rid, code: code as u32, msg, data: () };
         let mut answer = json(self.http_status.of(status), &body);
         let headers = answer.headers_mut();
@@ -119,6 +120,9 @@ impl Envelope {
         }
         if let Some(allow) = allow {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        if let Some(cause) = cause {
+            answer.extensions_mut().insert(cause);
         }
         answer
     }
@@ -151,11 +155,12 @@ pub(crate) struct Failure {
     msg: String,
     retry_after: Option<Duration>,
     allow: Option<&'static str>,
+    cause: Option<Cause>,
 }
 
 impl Failure {
     fn new(code: Code, status: StatusCode, msg: impl Into<String>) -> Self {
-        Self { code, status, msg: msg.into(), retry_after: None, allow: None }
+        Self { code, status, msg: msg.into(), retry_after: None, allow: None, cause: None }
     }
 
     /// Unknown, or another account's.
@@ -211,7 +216,7 @@ impl From<Vec<Violation>> for Failure {
 
 impl From<EngineError> for Failure {
     fn from(error: EngineError) -> Self {
-        let retry_after = error.retry_after();
+        let (retry_after, cause) = (error.retry_after(), Cause::of(&error));
         let failure = match error.code() {
             ErrorCode::NotFound => Self::record_not_found(),
             ErrorCode::Invalid => error.violations().to_vec().into(),
@@ -225,11 +230,10 @@ impl From<EngineError> for Failure {
             ErrorCode::InsufficientCredit => Self::insufficient_credit(),
             ErrorCode::RateLimited => Self::rate_limit_exceeded(retry_after.unwrap_or_default()),
             ErrorCode::Unavailable | ErrorCode::Internal => {
-                tracing::error!(%error, "answered with a system error");
                 let status = StatusCode::INTERNAL_SERVER_ERROR;
                 Self::new(Code::SystemError, status, "System error")
             }
         };
-        Self { retry_after, ..failure }
+        Self { retry_after, cause, ..failure }
     }
 }

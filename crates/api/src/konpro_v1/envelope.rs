@@ -20,6 +20,7 @@ use crate::body::BodyRefusal;
 use crate::fields;
 use crate::request_id::RequestId;
 use crate::seconds::whole_seconds;
+use crate::to_the_end::Cause;
 
 /// What a refusal's body looks like.
 #[derive(Serialize, ToSchema)]
@@ -43,7 +44,7 @@ struct ErrorBody {
     /// The first wrong field; with `VALIDATION_ERROR` only.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    details: Option<Details>,
+    details: Option<Box<Details>>,
 }
 
 /// A wrong field.
@@ -124,7 +125,7 @@ impl Envelope {
 
     /// Why not.
     pub(crate) fn refuse(self, failure: Failure) -> Response {
-        let Failure { code, status, message, details, retry_after, allow } = failure;
+        let Failure { code, status, message, details, retry_after, allow, cause } = failure;
         let body = ErrorAnswer {
             error: ErrorBody { code, message, details },
             request_id: format!("req-{}", self.id),
@@ -136,6 +137,9 @@ impl Envelope {
         }
         if let Some(allow) = allow {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        if let Some(cause) = cause {
+            answer.extensions_mut().insert(cause);
         }
         answer
     }
@@ -154,15 +158,16 @@ pub(crate) struct Failure {
     code: Code,
     status: StatusCode,
     message: String,
-    details: Option<Details>,
+    details: Option<Box<Details>>,
     retry_after: Option<Duration>,
     allow: Option<&'static str>,
+    cause: Option<Cause>,
 }
 
 impl Failure {
     fn new(code: Code, status: StatusCode, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self { code, status, message, details: None, retry_after: None, allow: None }
+        Self { code, status, message, details: None, retry_after: None, allow: None, cause: None }
     }
 
     /// No key, or none that opens this API.
@@ -212,14 +217,14 @@ impl From<Vec<Violation>> for Failure {
     fn from(wrong: Vec<Violation>) -> Self {
         let message = fields::sentence(&wrong);
         let first = wrong.into_iter().next();
-        let details = first.map(|Violation { field, reason }| Details { field, reason });
+        let details = first.map(|Violation { field, reason }| Box::new(Details { field, reason }));
         Self { details, ..Self::new(Code::ValidationError, StatusCode::BAD_REQUEST, message) }
     }
 }
 
 impl From<EngineError> for Failure {
     fn from(error: EngineError) -> Self {
-        let retry_after = error.retry_after();
+        let (retry_after, cause) = (error.retry_after(), Cause::of(&error));
         let because = |code, status| Self::new(code, status, error.message());
         let failure = match error.code() {
             ErrorCode::NotFound => because(Code::ResourceNotFound, StatusCode::NOT_FOUND),
@@ -231,16 +236,14 @@ impl From<EngineError> for Failure {
             ErrorCode::NoApiAccess => Self::insufficient_permissions(),
             ErrorCode::RateLimited => Self::rate_limit_exceeded(retry_after.unwrap_or_default()),
             ErrorCode::Unavailable => {
-                tracing::error!(%error, "answered with service unavailable");
                 let message = "the service is unavailable just now; ask again later";
                 Self::new(Code::ServiceUnavailable, StatusCode::SERVICE_UNAVAILABLE, message)
             }
             ErrorCode::Internal => {
-                tracing::error!(%error, "answered with a processing error");
                 let status = StatusCode::INTERNAL_SERVER_ERROR;
                 Self::new(Code::ProcessingError, status, "the request could not be processed")
             }
         };
-        Self { retry_after, ..failure }
+        Self { retry_after, cause, ..failure }
     }
 }

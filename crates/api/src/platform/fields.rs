@@ -268,10 +268,10 @@ mod tests {
     #[test]
     fn every_wrong_field_is_named() {
         let seen = refusal(r#"{"size":"x","colour":1}"#);
-        assert!(seen.contains("name is required"), "{seen}");
-        assert!(seen.contains("size must be a whole number"), "{seen}");
-        assert!(seen.contains("colour is not a field here; there are `name`, `size`"), "{seen}");
-        assert!(refusal(r#"{"name":"a","name":"b"}"#).contains("name is given twice"));
+        assert!(seen.contains("name: is required"), "{seen}");
+        assert!(seen.contains("size: must be a whole number"), "{seen}");
+        assert!(seen.contains("colour: is not a field here; there are `name`, `size`"), "{seen}");
+        assert!(refusal(r#"{"name":"a","name":"b"}"#).contains("name: is given twice"));
     }
 
     #[test]
@@ -283,7 +283,7 @@ mod tests {
             assert!(refusal(body).contains("must be a JSON object"), "{body}");
         }
         let deep = format!(r#"{{"name":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
-        assert!(refusal(&deep).contains("name must be a string"));
+        assert!(refusal(&deep).contains("name: must be a string"));
         let wide = format!("{{{}}}", vec![r#""a":1"#; 65].join(","));
         assert!(refusal(&wide).contains("more than 64 fields"));
     }

@@ -3,7 +3,7 @@
 use store::queue::{LaneRoom, Queue as _};
 
 use super::{Scene, body};
-use crate::{SqliteStore, filing, history, open, queue, source};
+use crate::{SqliteStore, claim, filing, history, open, queue, source};
 
 /// Deliveries in the backlog of these tests.
 const BACKLOG: usize = 50_000;
@@ -26,8 +26,8 @@ async fn no_question_scans_or_sorts() {
         .store
         .read(|connection| {
             for (sql, index) in [
-                (queue::SELECT_DUE, "deliveries_open (state=? AND endpoint=? AND due_at<?)"),
-                (queue::SELECT_NEXT_DUE, "COVERING INDEX deliveries_open (state=? AND endpoint=?)"),
+                (claim::SELECT_DUE, "deliveries_open (state=? AND endpoint=? AND due_at<?)"),
+                (claim::SELECT_NEXT_DUE, "COVERING INDEX deliveries_open (state=? AND endpoint=?)"),
                 (
                     queue::SELECT_NEXT_LANE,
                     "COVERING INDEX deliveries_open (state=? AND endpoint>?)",

@@ -1,15 +1,14 @@
 //! A full disk, a commit that fails, a writer that dies, a row that nobody can read.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use domain::id::{EndpointId, EventId};
+use domain::testing::TEST_START;
 use store::StoreError;
 use store::catalogue::Catalogue as _;
 use store::history::History as _;
 use store::queue::{Accepted, LaneRoom, Queue as _};
 
-use super::{Scene, body};
+use super::{Scene, ask, body};
 
 /// As on a disk with no space: SQLite may use no page beyond those it has.
 async fn fill_disk(scene: &Scene) {
@@ -49,43 +48,30 @@ async fn a_full_disk_refuses_what_does_not_fit_and_service_resumes_with_space() 
 
 #[tokio::test]
 async fn nothing_of_a_transaction_that_did_not_fit_is_acknowledged() {
-    let scene = Arc::new(Scene::open().await);
+    let scene = Scene::open().await;
     fill_disk(&scene).await;
     let release = scene.hold_writer().await;
     let large = Bytes::from(vec![b'x'; 100_000]);
-    let asked: Vec<_> = [(1, body()), (2, large), (3, body())]
-        .into_iter()
-        .map(|(number, body)| {
-            let scene = Arc::clone(&scene);
-            tokio::spawn(async move { scene.publish(number, body).await })
-        })
-        .collect();
-    tokio::task::yield_now().await;
+    let asked = [(1, body()), (2, large), (3, body())]
+        .map(|(number, body)| ask(scene.publish(number, body)));
     drop(release);
     for answer in asked {
-        assert!(matches!(answer.await.unwrap(), Err(StoreError::Unavailable(_))));
+        assert!(matches!(answer.await, Err(StoreError::Unavailable(_))));
     }
     assert_eq!(scene.store.counts().await.unwrap().events, 0);
 }
 
 #[tokio::test]
 async fn after_a_failed_commit_nothing_is_acknowledged_any_more() {
-    let scene = Arc::new(Scene::open().await);
+    let scene = Scene::open().await;
     scene.publish(1, body()).await.unwrap();
     let release = scene.hold_writer().await;
-    let beside = tokio::spawn({
-        let scene = Arc::clone(&scene);
-        async move { scene.publish(2, body()).await }
-    });
+    let beside = ask(scene.publish(2, body()));
     // A transaction that is not there any more cannot be committed.
-    let spoiling = tokio::spawn({
-        let scene = Arc::clone(&scene);
-        async move { scene.write(|ledger| ledger.execute("ROLLBACK", [])).await }
-    });
-    tokio::task::yield_now().await;
+    let spoiling = ask(scene.write(|ledger| ledger.execute("ROLLBACK", [])));
     drop(release);
-    assert!(matches!(spoiling.await.unwrap(), Err(StoreError::Broken(_))));
-    assert!(matches!(beside.await.unwrap(), Err(StoreError::Broken(_))));
+    assert!(matches!(beside.await, Err(StoreError::Broken(_))));
+    assert!(matches!(spoiling.await, Err(StoreError::Broken(_))));
     assert!(matches!(scene.publish(3, body()).await, Err(StoreError::Broken(_))));
     assert!(matches!(scene.store.check().await, Err(StoreError::Broken(_))));
     assert!(matches!(scene.store.close().await, Err(StoreError::Broken(_))));
@@ -96,20 +82,13 @@ async fn after_a_failed_commit_nothing_is_acknowledged_any_more() {
 
 #[tokio::test]
 async fn a_writer_that_panics_answers_everybody_and_takes_nothing_more() {
-    let scene = Arc::new(Scene::open().await);
+    let scene = Scene::open().await;
     let release = scene.hold_writer().await;
-    let panicking = tokio::spawn({
-        let scene = Arc::clone(&scene);
-        async move { scene.write::<()>(|_| panic!("as if it had a mistake")).await }
-    });
-    let beside = tokio::spawn({
-        let scene = Arc::clone(&scene);
-        async move { scene.publish(1, body()).await }
-    });
-    tokio::task::yield_now().await;
+    let panicking = ask(scene.write::<()>(|_| panic!("as if it had a mistake")));
+    let beside = ask(scene.publish(1, body()));
     drop(release);
-    assert!(matches!(panicking.await.unwrap(), Err(StoreError::Broken(_))));
-    assert!(matches!(beside.await.unwrap(), Err(StoreError::Broken(_))));
+    assert!(matches!(panicking.await, Err(StoreError::Broken(_))));
+    assert!(matches!(beside.await, Err(StoreError::Broken(_))));
     assert!(matches!(scene.publish(2, body()).await, Err(StoreError::Broken(_))));
     assert_eq!(scene.store.counts().await.unwrap().events, 0);
 }
@@ -140,8 +119,7 @@ async fn an_unreadable_row_is_named_and_its_neighbours_are_served() {
     named(error, "endpoints.url of row");
     let lane = |endpoint| LaneRoom { endpoint, room: 10 };
     let lanes = vec![lane(EndpointId::from_u128(77)), lane(scene.endpoint.id)];
-    let now = domain::testing::TEST_START;
-    let error = scene.store.claim_due(scene.session, now, lanes).await.unwrap_err();
+    let error = scene.store.claim_due(scene.session, TEST_START, lanes).await.unwrap_err();
     named(error, "events.event_type");
     assert_eq!(scene.publish(3, body()).await.unwrap(), [Accepted::New]);
     assert_eq!(scene.store.counts().await.unwrap().pending, 3, "nothing was claimed");
@@ -149,32 +127,21 @@ async fn an_unreadable_row_is_named_and_its_neighbours_are_served() {
 
 #[tokio::test]
 async fn a_request_undone_alone_leaves_the_others_of_its_transaction() {
-    let scene = Arc::new(Scene::open().await);
+    let scene = Scene::open().await;
     scene.publish(1, body()).await.unwrap();
     let damage = "UPDATE events SET event_type = ' ' WHERE number = 1";
     scene.write(move |ledger| ledger.execute(damage, [])).await.unwrap();
     let before = scene.store.statistics().commits;
     let release = scene.hold_writer().await;
-    let publish = |number| {
-        let scene = Arc::clone(&scene);
-        tokio::spawn(async move { scene.publish(number, body()).await })
-    };
-    let first = publish(2);
-    let claiming = tokio::spawn({
-        let scene = Arc::clone(&scene);
-        async move {
-            let lanes = vec![LaneRoom { endpoint: scene.endpoint.id, room: 10 }];
-            scene.store.claim_due(scene.session, domain::testing::TEST_START, lanes).await
-        }
-    });
-    let last = publish(3);
-    tokio::task::yield_now().await;
+    let first = ask(scene.publish(2, body()));
+    let lanes = vec![LaneRoom { endpoint: scene.endpoint.id, room: 10 }];
+    let claiming = ask(scene.store.claim_due(scene.session, TEST_START, lanes));
+    let last = ask(scene.publish(3, body()));
     drop(release);
-    assert_eq!(first.await.unwrap().unwrap(), [Accepted::New]);
-    assert!(matches!(claiming.await.unwrap(), Err(StoreError::Broken(_))));
-    assert_eq!(last.await.unwrap().unwrap(), [Accepted::New]);
+    assert_eq!(first.await.unwrap(), [Accepted::New]);
+    assert!(matches!(claiming.await, Err(StoreError::Broken(_))));
+    assert_eq!(last.await.unwrap(), [Accepted::New]);
     assert_eq!(scene.store.statistics().commits - before, 2);
     let counts = scene.store.counts().await.unwrap();
     assert_eq!((counts.events, counts.pending), (3, 3));
-    assert!(scene.store.delete_account(scene.account.id).await.unwrap());
 }

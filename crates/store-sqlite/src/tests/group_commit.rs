@@ -1,11 +1,10 @@
 //! Requests that wait together are committed together, and every commit is synced.
 
-use std::sync::Arc;
-
+use store::StoreError;
 use store::catalogue::Catalogue as _;
 use store::queue::{Accepted, Queue as _};
 
-use super::{Scene, body};
+use super::{Scene, ask, body};
 use crate::open::SYNCHRONOUS_FULL;
 
 #[tokio::test]
@@ -28,20 +27,13 @@ async fn every_commit_is_synced_to_a_write_ahead_log() {
 
 #[tokio::test]
 async fn what_gathers_during_a_commit_shares_the_next() {
-    let scene = Arc::new(Scene::open().await);
+    let scene = Scene::open().await;
     let before = scene.store.statistics();
     let release = scene.hold_writer().await;
-    // The inbox keeps the order of asking, and asking needs one poll.
-    let asked: Vec<_> = (1..=500)
-        .map(|number| {
-            let scene = Arc::clone(&scene);
-            tokio::spawn(async move { scene.publish(number, body()).await })
-        })
-        .collect();
-    tokio::task::yield_now().await;
+    let asked: Vec<_> = (1..=500).map(|number| ask(scene.publish(number, body()))).collect();
     drop(release);
     for answer in asked {
-        assert_eq!(answer.await.unwrap().unwrap(), [Accepted::New]);
+        assert_eq!(answer.await.unwrap(), [Accepted::New]);
     }
     let after = scene.store.statistics();
     assert_eq!(after.requests - before.requests, 501);
@@ -59,22 +51,14 @@ async fn requests_that_can_wait_are_not_kept_back_for_ever() {
 
 #[tokio::test]
 async fn closing_waits_for_what_was_asked_before() {
-    let scene = Arc::new(Scene::open().await);
+    let scene = Scene::open().await;
     let release = scene.hold_writer().await;
-    let asked = tokio::spawn({
-        let scene = Arc::clone(&scene);
-        async move { scene.publish(1, body()).await }
-    });
-    tokio::task::yield_now().await;
-    let closing = tokio::spawn({
-        let scene = Arc::clone(&scene);
-        async move { scene.store.close().await }
-    });
-    tokio::task::yield_now().await;
-    assert!(matches!(scene.publish(2, body()).await, Err(store::StoreError::Closed)));
+    let asked = ask(scene.publish(1, body()));
+    let closing = ask(scene.store.close());
+    assert!(matches!(scene.publish(2, body()).await, Err(StoreError::Closed)));
     drop(release);
-    assert_eq!(asked.await.unwrap().unwrap(), [Accepted::New]);
-    closing.await.unwrap().unwrap();
-    assert!(matches!(scene.publish(3, body()).await, Err(store::StoreError::Closed)));
+    assert_eq!(asked.await.unwrap(), [Accepted::New]);
+    closing.await.unwrap();
+    assert!(matches!(scene.publish(3, body()).await, Err(StoreError::Closed)));
     scene.store.close().await.unwrap();
 }

@@ -102,15 +102,32 @@ async fn all_pages<T>(
 
 /// Every event that passes the filter, newest first.
 pub async fn all_events(store: &dyn Store, filter: &EventFilter) -> Vec<EventWithData> {
+    paged_events(store, filter, PAGE_SIZE_MAX).await
+}
+
+/// Every event that passes the filter, newest first, read in pages of that size.
+pub async fn paged_events(
+    store: &dyn Store,
+    filter: &EventFilter,
+    page_size: usize,
+) -> Vec<EventWithData> {
     let id = |it: &EventWithData| it.event.id.as_u128();
-    all_pages(PAGE_SIZE_MAX, id, async |page| store.list_events(filter.clone(), page).await).await
+    all_pages(page_size, id, async |page| store.list_events(filter.clone(), page).await).await
 }
 
 /// Every delivery that passes the filter, newest first.
 pub async fn all_deliveries(store: &dyn Store, filter: &DeliveryFilter) -> Vec<Delivery> {
+    paged_deliveries(store, filter, PAGE_SIZE_MAX).await
+}
+
+/// Every delivery that passes the filter, newest first, read in pages of that size.
+pub async fn paged_deliveries(
+    store: &dyn Store,
+    filter: &DeliveryFilter,
+    page_size: usize,
+) -> Vec<Delivery> {
     let id = |it: &Delivery| it.id.as_u128();
-    all_pages(PAGE_SIZE_MAX, id, async |page| store.list_deliveries(filter.clone(), page).await)
-        .await
+    all_pages(page_size, id, async |page| store.list_deliveries(filter.clone(), page).await).await
 }
 
 /// Every lane with claimable deliveries.

@@ -4,11 +4,11 @@
 //! A [`Step`] names things by how recently they were made, so that a sequence still means
 //! something when it is made shorter. [`Names`] turns it into a [`Call`] with real ids, which each
 //! [`Side`] makes of its own store. Only what a store chooses freely is left out of the
-//! comparison: the ids of sessions, the versions of rosters, and how many steps cleaning takes.
+//! comparison: the ids of sessions, the versions of rosters, where a page ends, and how many steps
+//! cleaning takes.
 
 use std::fmt::Write as _;
 
-use proptest::collection::vec;
 use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
 use tokio::runtime::Builder;
 
@@ -16,7 +16,7 @@ use super::Harness;
 use super::memory_harness::InMemory;
 use call::Names;
 use side::Side;
-use step::{Step, any_step};
+use step::{Step, any_steps};
 
 mod call;
 mod side;
@@ -24,9 +24,6 @@ mod step;
 
 /// Sequences tried, unless `PROPTEST_CASES` says otherwise.
 const CASES: u32 = 64;
-
-/// Most steps of a sequence.
-const STEPS_MAX: usize = 60;
 
 /// Fails with the shortest sequence found that the store of the harness answers otherwise than
 /// [`MemoryStore`](crate::memory::MemoryStore) does. `new_harness` is called once per sequence.
@@ -36,8 +33,7 @@ pub fn agrees_with_memory<H: Harness>(new_harness: impl Fn() -> H) {
         config.cases = CASES;
     }
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-    let sequences = vec(any_step(), 20..STEPS_MAX);
-    let outcome = TestRunner::new(config).run(&sequences, |steps| {
+    let outcome = TestRunner::new(config).run(&any_steps(), |steps| {
         runtime.block_on(compare(&steps, &new_harness())).map_err(TestCaseError::fail)
     });
     match outcome {

@@ -74,6 +74,7 @@ pub async fn a_replay_born_leased_to_a_lost_session_is_claimable(scene: &mut Sce
     let now = scene.now;
     let added = scene.store.add_delivery(lost, account.id, event, new, now).await.unwrap();
     let Added::Created(claimed) = added else { panic!("{added:?}") };
+    assert_eq!(claimed.lease.fence, 0, "it was not born leased after all");
     scene.claim_only(&endpoint).await;
     assert_eq!(scene.record(claimed.lease, Transition::Delivered).await, Recorded::LeaseLost);
 }

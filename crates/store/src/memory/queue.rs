@@ -177,7 +177,7 @@ impl Queue for MemoryStore {
         }
         let holder = delivery.leased.then_some(session);
         state.add_delivery(&event, delivery.id, delivery.endpoint, holder, now);
-        let fence = u32::from(delivery.leased);
+        let fence = state.deliveries[&delivery.id].claims;
         Ok(Added::Created(state.claimed(Lease { session, delivery: delivery.id, fence })))
     }
 

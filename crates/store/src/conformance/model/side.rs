@@ -16,7 +16,9 @@ use super::step::Recent;
 use crate::SharedStore;
 use crate::catalogue::Roster;
 use crate::conformance::Harness;
-use crate::conformance::audit::{all_deliveries, all_events, all_lanes, audit};
+use crate::conformance::audit::{
+    all_deliveries, all_events, all_lanes, audit, paged_deliveries, paged_events,
+};
 use crate::history::{DeliveryFilter, EventFilter};
 use crate::memory::MemoryStore;
 use crate::queue::{Added, AttemptRecord, Claimed, LaneRoom, Lease, NewEvent, SessionId};
@@ -70,6 +72,15 @@ impl<'a> Side<'a> {
         let delivery = domain::id::DeliveryId::from_u128(0);
         let none = [Lease { session: self.sessions[0], delivery, fence: 1 }];
         *pick(if self.leases.is_empty() { &none } else { &self.leases }, recent)
+    }
+
+    /// The lease of [`Self::lease`], which is the last to be picked from now on.
+    fn use_lease(&mut self, recent: Recent) -> Lease {
+        let lease = self.lease(recent);
+        if let Some(place) = self.leases.iter().position(|other| *other == lease) {
+            self.leases[..=place].rotate_right(1);
+        }
+        lease
     }
 
     /// Makes the call of the store; its answer as text.
@@ -129,20 +140,18 @@ impl<'a> Side<'a> {
                 answer
             }
             Call::GiveBack(leases) => {
-                let leases = leases.into_iter().map(|lease| self.lease(lease)).collect();
+                let leases = leases.into_iter().map(|lease| self.use_lease(lease)).collect();
                 text(store.give_back(leases).await.unwrap())
             }
             Call::Record(leases, now) => self.record(leases, now).await,
             Call::WaitingLanes(after, limit) => {
                 text(store.waiting_lanes(after, limit).await.unwrap())
             }
-            Call::ListEvents(filter, limit) => {
-                let page = PageRequest { before: None, limit };
-                text(store.list_events(filter, page).await.unwrap())
+            Call::ListEvents(filter, page_size) => {
+                text(paged_events(&*store, &filter, page_size).await)
             }
-            Call::ListDeliveries(filter, limit) => {
-                let page = PageRequest { before: None, limit };
-                text(store.list_deliveries(filter, page).await.unwrap())
+            Call::ListDeliveries(filter, page_size) => {
+                text(paged_deliveries(&*store, &filter, page_size).await)
             }
             Call::Clean(now) => {
                 while store.clean(now, 2).await.unwrap() {}
@@ -174,10 +183,10 @@ impl<'a> Side<'a> {
         text(self.store.accept(session, matched).await.unwrap())
     }
 
-    async fn record(&self, leases: Vec<(Recent, Transition)>, now: Timestamp) -> String {
+    async fn record(&mut self, leases: Vec<(Recent, Transition)>, now: Timestamp) -> String {
         let mut attempts = Vec::new();
         for (lease, transition) in leases {
-            let lease = self.lease(lease);
+            let lease = self.use_lease(lease);
             let delivery = self.store.read_delivery(lease.delivery).await.unwrap();
             let attempt = Attempt {
                 number: delivery.map_or(0, |delivery| delivery.attempts) + 1,

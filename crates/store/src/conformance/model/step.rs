@@ -1,10 +1,15 @@
 //! What a sequence is made of, and how it is drawn.
 
+use std::ops::Range;
+
 use domain::delivery::{EndReason, StateName};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
+
+/// How many steps a sequence has after its beginning.
+const STEPS: Range<usize> = 20..60;
 
 /// Which of the things of a kind: 0 is the one made last.
 pub(super) type Recent = usize;
@@ -116,10 +121,24 @@ fn filter() -> impl Strategy<Value = FilterStep> {
     )
 }
 
-pub(super) fn any_step() -> impl Strategy<Value = Step> {
+/// A sequence: two accounts with endpoints to begin with, and then anything.
+pub(super) fn any_steps() -> impl Strategy<Value = Vec<Step>> {
+    vec(any_step(), STEPS).prop_map(|steps| {
+        let create_endpoint = Step::CreateEndpoint { account: 0, endpoints_max: 3 };
+        let mut all = Vec::new();
+        for username in 0..2 {
+            all.push(Step::CreateAccount { username });
+            all.extend([create_endpoint.clone(), create_endpoint.clone()]);
+        }
+        all.extend(steps);
+        all
+    })
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        3 => catalogue_step(),
-        6 => queue_step(),
+        2 => catalogue_step(),
+        8 => queue_step(),
         2 => session_step(),
         2 => reading_step(),
         1 => prop_oneof![
@@ -134,14 +153,14 @@ pub(super) fn any_step() -> impl Strategy<Value = Step> {
 fn catalogue_step() -> impl Strategy<Value = Step> {
     let owner = || option::of(recent());
     prop_oneof![
-        4 => (0..3_u8).prop_map(|username| Step::CreateAccount { username }),
+        2 => (0..3_u8).prop_map(|username| Step::CreateAccount { username }),
         1 => (recent(), -1..2_i64)
             .prop_map(|(account, credits)| Step::ChangeAccount { account, credits }),
         1 => recent().prop_map(|account| Step::DeleteAccount { account }),
         1 => owner().prop_map(|account| Step::CreateKey { account }),
         1 => (owner(), recent()).prop_map(|(account, key)| Step::DeleteKey { account, key }),
         1 => recent().prop_map(|key| Step::NoteKeyUse { key }),
-        6 => (recent(), 1..4_usize)
+        3 => (recent(), 1..4_usize)
             .prop_map(|(account, endpoints_max)| Step::CreateEndpoint { account, endpoints_max }),
         2 => (recent(), any::<bool>())
             .prop_map(|(endpoint, disabled)| Step::ChangeEndpoint { endpoint, disabled }),
