@@ -12,6 +12,7 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use engine::{EngineError, ErrorCode};
+use http::Method;
 
 use crate::problem::{self, Problem};
 use crate::request_id::RequestId;
@@ -27,7 +28,12 @@ pub(crate) async fn serve(
     let id = RequestId::new(&*state.settings.entropy);
     request.extensions_mut().insert(id);
     let (surface, uri) = (Surface::of(request.uri().path()), request.uri().clone());
-    let mut answer = match tokio::spawn(next.run(request)).await {
+    let served = if is_publish(&request) {
+        Ok(next.run(request).await)
+    } else {
+        tokio::spawn(next.run(request)).await
+    };
+    let mut answer = match served {
         Ok(answer) if surface == Surface::Platform => problem::complete(answer, id),
         Ok(answer) => answer,
         Err(error) => {
@@ -46,6 +52,12 @@ pub(crate) async fn serve(
     }
     id.mark(&mut answer);
     answer
+}
+
+/// Whether the request publishes an event: the one kind that may be given up at any point, because
+/// the engine finds what it left behind, and the one that is too frequent for a task of its own.
+fn is_publish(request: &Request) -> bool {
+    request.method() == Method::POST && request.uri().path() == "/api/v1/events"
 }
 
 /// What went wrong inside while a request was served: on its way to the log, in the extensions of

@@ -4,9 +4,10 @@
 //! went away. Every end has a reason.
 
 use crate::attempt::Outcome;
+use crate::endpoint::RetrySchedule;
 use crate::event::EventType;
 use crate::id::{AccountId, DeliveryId, EndpointId, EventId};
-use crate::retry::{Chance, RetryPolicy, next_attempt_at};
+use crate::retry::{Chance, next_attempt_at};
 use crate::time::Timestamp;
 
 /// One event owed to one endpoint.
@@ -156,7 +157,7 @@ impl Transition {
 ///
 /// The only place where a delivery's next state is decided.
 pub fn decide(
-    policy: &RetryPolicy,
+    schedule: &RetrySchedule,
     number: u32,
     created_at: Timestamp,
     outcome: Outcome,
@@ -166,7 +167,7 @@ pub fn decide(
     if outcome.is_success() {
         return Transition::Delivered;
     }
-    match next_attempt_at(policy, number, created_at, outcome, now, chance) {
+    match next_attempt_at(schedule, number, created_at, outcome, now, chance) {
         Ok(due_at) => Transition::RetryAt(due_at),
         Err(reason) => Transition::Exhausted(reason),
     }
@@ -187,7 +188,7 @@ mod tests {
 
     #[test]
     fn the_transition_table_is_the_documented_one() {
-        let policy = RetryPolicy::default();
+        let schedule = RetrySchedule::default();
         let created_at = Timestamp::from_seconds(0);
         let outcomes = [200, 204, 299, 300, 302, 400, 404, 410, 429, 500, 503]
             .map(|status| Outcome::Answered { status, retry_after: None })
@@ -200,7 +201,7 @@ mod tests {
                 .map_or_else(|| outcome.name().to_owned(), |status| status.to_string());
             let cell = |number, hours| {
                 let now = created_at.plus(std::time::Duration::from_hours(hours));
-                match decide(&policy, number, created_at, outcome, now, Chance::from_bits(0)) {
+                match decide(&schedule, number, created_at, outcome, now, Chance::from_bits(0)) {
                     Transition::Delivered => "delivered".to_owned(),
                     Transition::RetryAt(_) => "pending".to_owned(),
                     Transition::Exhausted(reason) => format!("exhausted: {}", reason.name()),

@@ -1,6 +1,6 @@
 //! When to try again.
 //!
-//! Promise: [`next_attempt_at`] is a pure function of policy, attempt number, outcome, instant and
+//! Promise: [`next_attempt_at`] is a pure function of schedule, attempt number, outcome, instant and
 //! chance. It is never earlier than the receiver asked for, never beyond the age limit, and `None`
 //! exactly when the schedule or the age is used up.
 
@@ -22,13 +22,6 @@ pub const JITTER_WIDTH_MAX: Duration = Duration::from_mins(30);
 /// widest jitter, and a day for waits that receivers ask for.
 pub const DELIVERY_AGE_MAX: Duration = Duration::from_hours(96);
 
-/// How failed deliveries are retried.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RetryPolicy {
-    /// The waits before each attempt.
-    pub schedule: RetrySchedule,
-}
-
 /// A number drawn uniformly from [0, 1), which decides the jitter.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Chance(f64);
@@ -42,14 +35,14 @@ impl Chance {
 
 /// When the attempt after attempt `number` is due, or why there is none.
 pub fn next_attempt_at(
-    policy: &RetryPolicy,
+    schedule: &RetrySchedule,
     number: u32,
     created_at: Timestamp,
     outcome: Outcome,
     now: Timestamp,
     chance: Chance,
 ) -> Result<Timestamp, EndReason> {
-    let Some(step) = policy.schedule.waits().get(number as usize).copied() else {
+    let Some(step) = schedule.waits().get(number as usize).copied() else {
         return Err(EndReason::AttemptsUsedUp);
     };
     let width = step.min(JITTER_WIDTH_MAX);
@@ -78,11 +71,11 @@ mod tests {
         fn a_retry_waits_its_step_give_or_take_half_of_at_most_30_minutes(
             number in 1..12_u32, bits: u64,
         ) {
-            let policy = RetryPolicy::default();
+            let schedule = RetrySchedule::default();
             let now = Timestamp::from_seconds(1_000_000);
             let due_at =
-                next_attempt_at(&policy, number, now, FAILED, now, Chance::from_bits(bits)).unwrap();
-            let step = policy.schedule.waits()[number as usize];
+                next_attempt_at(&schedule, number, now, FAILED, now, Chance::from_bits(bits)).unwrap();
+            let step = schedule.waits()[number as usize];
             let half = step.min(Duration::from_mins(30)) / 2;
             prop_assert!(due_at >= now.plus(step.saturating_sub(half)));
             prop_assert!(due_at <= now.plus(step + half));
@@ -92,15 +85,15 @@ mod tests {
         fn retry_after_is_never_undercut_and_never_exceeds_a_day(
             number in 1..12_u32, bits: u64, asked in 0..1_000_000_u64,
         ) {
-            let policy = RetryPolicy::default();
+            let schedule = RetrySchedule::default();
             let now = Timestamp::from_seconds(1_000_000);
             let outcome = Outcome::Answered {
                 status: 503,
                 retry_after: Some(Duration::from_secs(asked)),
             };
             let chance = Chance::from_bits(bits);
-            let plain = next_attempt_at(&policy, number, now, FAILED, now, chance).unwrap();
-            let due_at = next_attempt_at(&policy, number, now, outcome, now, chance).unwrap();
+            let plain = next_attempt_at(&schedule, number, now, FAILED, now, chance).unwrap();
+            let due_at = next_attempt_at(&schedule, number, now, outcome, now, chance).unwrap();
             prop_assert!(due_at >= plain);
             prop_assert!(due_at >= now.plus(Duration::from_secs(asked).min(RETRY_AFTER_MAX)));
             prop_assert!(due_at <= now.plus(RETRY_AFTER_MAX).max(plain));
@@ -112,9 +105,9 @@ mod tests {
         ) {
             let created_at = Timestamp::from_seconds(1_000_000);
             let now = created_at.plus(Duration::from_hours(age_hours));
-            let policy = RetryPolicy::default();
+            let schedule = RetrySchedule::default();
             let next =
-                next_attempt_at(&policy, number, created_at, FAILED, now, Chance::from_bits(bits));
+                next_attempt_at(&schedule, number, created_at, FAILED, now, Chance::from_bits(bits));
             match next {
                 Ok(due_at) => prop_assert!(due_at <= created_at.plus(DELIVERY_AGE_MAX)),
                 Err(EndReason::AttemptsUsedUp) => prop_assert!(number >= 12),
@@ -126,11 +119,11 @@ mod tests {
     #[test]
     fn only_429_502_503_and_504_may_ask_for_a_wait() {
         let now = Timestamp::from_seconds(0);
-        let policy = RetryPolicy::default();
+        let schedule = RetrySchedule::default();
         for status in [300, 400, 404, 408, 410, 500, 501, 505] {
             let outcome = Outcome::Answered { status, retry_after: Some(Duration::from_hours(10)) };
             let due_at =
-                next_attempt_at(&policy, 1, now, outcome, now, Chance::from_bits(0)).unwrap();
+                next_attempt_at(&schedule, 1, now, outcome, now, Chance::from_bits(0)).unwrap();
             assert!(due_at < now.plus(Duration::from_secs(10)), "{status}");
         }
     }

@@ -8,7 +8,6 @@ use domain::attempt::Attempt;
 use domain::delivery::{decide, says_gone};
 use domain::endpoint::{DisabledReason, Endpoint, EndpointChange, EndpointStatus};
 use domain::rendering::{Header, render_headers};
-use domain::retry::RetryPolicy;
 use store::queue::{AttemptRecord, Claimed};
 
 use crate::Engine;
@@ -72,11 +71,10 @@ impl Engine {
             })
             .await;
         let schedule = endpoint.retry_schedule.as_ref().unwrap_or(&self.settings().retry_schedule);
-        let policy = RetryPolicy { schedule: schedule.clone() };
         let now = self.clock().now();
         let outcome = exchange.outcome;
         let chance = self.dice().chance();
-        let transition = decide(&policy, number, claimed.created_at, outcome, now, chance);
+        let transition = decide(schedule, number, claimed.created_at, outcome, now, chance);
         self.metrics().attempt(outcome, exchange.duration, number, claimed.created_at, at);
         if !outcome.is_success() {
             tracing::debug!(

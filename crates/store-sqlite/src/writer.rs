@@ -41,9 +41,9 @@ const LINGER: Duration = Duration::from_millis(2);
 /// those who were just answered can ask again and share it. Below, nobody else is likely to come.
 const CROWD: usize = 6;
 
-/// The shortest and the longest rest; in between it is as long as the last transaction took. A
+/// The shortest and the longest rest; in between it is twice as long as the last transaction took. A
 /// rest costs one timer; without it each newcomer wakes the thread and fills a transaction alone.
-const REST: RangeInclusive<Duration> = Duration::from_micros(100)..=Duration::from_millis(1);
+const REST: RangeInclusive<Duration> = Duration::from_micros(200)..=Duration::from_millis(2);
 
 /// Whether somebody waits for the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -314,7 +314,7 @@ impl Shift {
         }
         self.take_waiting();
         if self.last.requests >= CROWD && !self.batch.is_full() && self.closing.is_none() {
-            std::thread::park_timeout(self.last.took.clamp(*REST.start(), *REST.end()));
+            std::thread::park_timeout((self.last.took * 2).clamp(*REST.start(), *REST.end()));
             self.take_waiting();
         }
         if !self.batch.in_haste && !self.batch.is_full() && self.closing.is_none() {
