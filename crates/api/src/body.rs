@@ -20,6 +20,13 @@ use serde_json::{Map, Value};
 /// short enough that trickling bodies cannot pile up.
 pub(crate) const BODY_ARRIVES_WITHIN: Duration = Duration::from_secs(15);
 
+/// How much of a body that announces too much is let by before it is refused: what an honest
+/// mistake is over the bound.
+const DISCARDED_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// How long that may take.
+const DISCARDED_WITHIN: Duration = Duration::from_secs(1);
+
 /// Why a body is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum BodyRefusal {
@@ -125,9 +132,26 @@ pub(crate) fn not_json(error: &serde_json::Error) -> BodyRefusal {
     BodyRefusal::NotJson { line: error.line(), column: error.column() }
 }
 
+/// Lets some of a refused body go by: a client that sends everything before it listens would see a
+/// broken connection instead of the answer.
+async fn discard(mut body: Body) {
+    let discarding = async {
+        let mut left = DISCARDED_BYTES_MAX;
+        while let Some(Ok(frame)) = body.frame().await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            if left == 0 {
+                break;
+            }
+        }
+    };
+    // Who is slower than that loses the answer.
+    let _ = tokio::time::timeout(DISCARDED_WITHIN, discarding).await;
+}
+
 async fn read(body: Body, bytes_max: usize) -> Result<Bytes, BodyRefusal> {
-    // A body that announces too much is refused before any of it is read.
+    // A body that announces too much is refused before any of it is kept.
     if body.size_hint().lower() > bytes_max as u64 {
+        discard(body).await;
         return Err(BodyRefusal::TooLarge(bytes_max));
     }
     let collected = Limited::new(body, bytes_max).collect();

@@ -27,6 +27,20 @@ fn parse_hex(text: &str) -> Result<u128, IdError> {
     u128::from_str_radix(text, 16).map_err(|_| IdError)
 }
 
+/// Prints a prefix and 32 hex digits; ids are printed several times for every event.
+fn print_hex(f: &mut fmt::Formatter<'_>, prefix: &str, bits: u128) -> fmt::Result {
+    let mut digits = [0; 32];
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(bits.to_be_bytes()) {
+        pair[0] = HEX_DIGITS[usize::from(byte >> 4)];
+        pair[1] = HEX_DIGITS[usize::from(byte & 15)];
+    }
+    f.write_str(prefix)?;
+    f.write_str(std::str::from_utf8(&digits).expect("hex digits are ASCII"))
+}
+
+/// The digits of everything printed in hex.
+pub(crate) const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
+
 macro_rules! id {
     ($(#[$meta:meta])* $name:ident, $prefix:literal) => {
         $(#[$meta])*
@@ -65,7 +79,7 @@ macro_rules! id {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, concat!($prefix, "{:032x}"), self.0)
+                print_hex(f, $prefix, self.0)
             }
         }
 
@@ -154,7 +168,7 @@ impl EndpointId {
 
 impl fmt::Display for EndpointId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{:032x}", self.prefix(), self.0)
+        print_hex(f, self.prefix(), self.0)
     }
 }
 

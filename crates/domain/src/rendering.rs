@@ -5,6 +5,7 @@
 //! Sources: JoggAI v2 "Example Request Headers" and payload samples; KonPro v1 webhook events;
 //! Standard Webhooks specification for the `webhook-*` headers.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::contract::Contract;
@@ -59,8 +60,8 @@ pub fn render_body(
     RenderedBody { data: head.len()..head.len() + data.len(), bytes }
 }
 
-/// One header of a delivery.
-pub type Header = (std::borrow::Cow<'static, str>, String);
+/// One header of a delivery: name and value.
+pub type Header = (Cow<'static, str>, Cow<'static, str>);
 
 /// Everything but `Host` and `Content-Length`, in the order sent.
 ///
@@ -73,11 +74,11 @@ pub fn render_headers(
     attempted_at: Timestamp,
     standard_headers: bool,
 ) -> Vec<Header> {
-    fn push(headers: &mut Vec<Header>, name: &'static str, value: String) {
-        headers.push((name.into(), value));
+    fn push(headers: &mut Vec<Header>, name: &'static str, value: impl Into<Cow<'static, str>>) {
+        headers.push((name.into(), value.into()));
     }
     let mut headers: Vec<Header> = Vec::with_capacity(8 + endpoint.headers.len());
-    push(&mut headers, "content-type", "application/json".to_owned());
+    push(&mut headers, "content-type", "application/json");
     let user_agent = match endpoint.contract {
         Contract::JoggV2 => {
             push(&mut headers, "x-webhook-event", event_type.as_str().to_owned());
@@ -90,8 +91,8 @@ pub fn render_headers(
         }
         Contract::Standard => STANDARD_USER_AGENT,
     };
-    push(&mut headers, "user-agent", user_agent.to_owned());
-    push(&mut headers, "accept-encoding", "identity".to_owned());
+    push(&mut headers, "user-agent", user_agent);
+    push(&mut headers, "accept-encoding", "identity");
     if standard_headers || endpoint.contract == Contract::Standard {
         push(&mut headers, "webhook-id", event.to_string());
         push(&mut headers, "webhook-timestamp", attempted_at.as_seconds().to_string());
@@ -100,7 +101,7 @@ pub fn render_headers(
         push(&mut headers, "webhook-signature", signature);
     }
     for (name, value) in endpoint.headers.iter() {
-        headers.push((name.to_owned().into(), value.to_owned()));
+        headers.push((name.to_owned().into(), value.to_owned().into()));
     }
     headers
 }

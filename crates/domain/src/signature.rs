@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use crate::id::EventId;
+use crate::id::{EventId, HEX_DIGITS};
 use crate::secret::SigningSecret;
 use crate::time::Timestamp;
 
@@ -24,11 +24,10 @@ fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
 
 /// The contract signature: lower-case hex HMAC-SHA256 of the raw body.
 pub fn hex_signature(secret: &SigningSecret, body: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = String::with_capacity(64);
     for byte in hmac_sha256(secret.text_key(), &[body]) {
-        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+        text.push(char::from(HEX_DIGITS[usize::from(byte >> 4)]));
+        text.push(char::from(HEX_DIGITS[usize::from(byte & 15)]));
     }
     text
 }

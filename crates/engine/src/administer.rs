@@ -30,6 +30,9 @@ use crate::scope::Scope;
 /// Webhook Endpoint": a 1-second timeout).
 pub const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Probes on their way at once: registering is rare, and we are nobody's port scanner.
+pub(crate) const PROBES_MAX: usize = 32;
+
 /// What a caller says of a new account.
 #[derive(Clone, Debug)]
 pub struct NewAccount {
@@ -417,6 +420,11 @@ impl Engine {
         if contract != Contract::KonproV1 || !self.settings().probe_endpoints {
             return Ok(());
         }
+        let Ok(_probing) = self.probes().try_acquire() else {
+            return Err(EngineError::unavailable(
+                "too many endpoints are being registered just now",
+            ));
+        };
         match self.sender().probe(url, PROBE_TIMEOUT).await.status() {
             Some(status) if status < 500 => Ok(()),
             _ => Err(EngineError::invalid(

@@ -130,14 +130,17 @@ impl Engine {
 
 /// The request's line and headers as sent, one a line.
 fn request_head(endpoint: &Endpoint, headers: &[Header]) -> String {
-    use std::fmt::Write as _;
-
     let mut head = String::with_capacity(640);
-    // Writing to a string cannot fail.
-    let _ = writeln!(head, "POST {} HTTP/1.1", endpoint.url.path_and_query());
-    let _ = writeln!(head, "host: {}", endpoint.url.authority());
+    for part in ["POST ", endpoint.url.path_and_query(), " HTTP/1.1\n"] {
+        head.push_str(part);
+    }
+    for part in ["host: ", endpoint.url.authority(), "\n"] {
+        head.push_str(part);
+    }
     for (name, value) in headers {
-        let _ = writeln!(head, "{name}: {value}");
+        for part in [name, ": ", value, "\n"] {
+            head.push_str(part);
+        }
     }
     head
 }

@@ -282,10 +282,11 @@ impl Engine {
 
     async fn claim_rooms(&self, rooms: &[LaneRoom], now: Timestamp) -> Result<(), StoreError> {
         let claims = self.store().claim_due(self.session(), now, rooms.to_vec()).await?;
+        // Only a lost session gets nothing at all of what is due; a new one is on its way.
+        let is_lost = claims.iter().all(|claim| claim.claimed.is_empty());
         let mut lanes = self.dispatch().lanes();
         for mut claim in claims {
-            if claim.claimed.is_empty() && claim.next_due_at.is_some_and(|due_at| due_at <= now) {
-                // Only a lost session gets nothing of what is due; a new one is on its way.
+            if is_lost && claim.next_due_at.is_some_and(|due_at| due_at <= now) {
                 claim.next_due_at = Some(now.plus(CLAIM_AGAIN_AFTER));
             }
             lanes.end_claim(claim);

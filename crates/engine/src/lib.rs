@@ -12,9 +12,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use store::SharedStore;
 use store::queue::SessionId;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 
+use crate::administer::PROBES_MAX;
 use crate::authenticate::KeyUses;
 use crate::clock::SharedClock;
 use crate::dispatch::Dispatch;
@@ -83,6 +84,7 @@ struct Shared {
     settings: Settings,
     registry: Registry,
     intake: Intake,
+    probes: Semaphore,
     dispatch: Arc<Dispatch>,
     recorder: Recorder,
     rates: RateLimits,
@@ -122,6 +124,7 @@ impl Engine {
             store: parts.store,
             sender: parts.sender,
             intake: Intake::new(),
+            probes: Semaphore::new(PROBES_MAX),
             dispatch: Dispatch::new(limits, Arc::clone(&parts.clock)),
             clock: parts.clock,
             dice: Dice::new(parts.entropy),
@@ -174,6 +177,10 @@ impl Engine {
 
     fn registry(&self) -> &Registry {
         &self.shared.registry
+    }
+
+    fn probes(&self) -> &Semaphore {
+        &self.shared.probes
     }
 
     fn intake(&self) -> &Intake {

@@ -3,8 +3,16 @@
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+/// Whether valid JSON is nested deeper than `depth_max`.
+pub(crate) fn is_deeper_than(json: &[u8], depth_max: usize) -> bool {
+    // JSON with no more opening brackets than that, wherever they stand, cannot be, and almost all
+    // is; counting them costs a tenth of following them.
+    let brackets = json.iter().filter(|byte| matches!(byte, b'{' | b'[')).count();
+    brackets > depth_max && json_depth(json) > depth_max
+}
+
 /// How deep valid JSON is nested: 0 for a scalar, 1 for a flat object. Does not recurse.
-pub(crate) fn json_depth(json: &[u8]) -> usize {
+fn json_depth(json: &[u8]) -> usize {
     let (mut depth, mut deepest) = (0_usize, 0);
     let mut bytes = json.iter();
     while let Some(byte) = bytes.next() {
@@ -60,6 +68,15 @@ mod tests {
         check(r#"{"a":"[[[[","b\"[":[]}"#, 2);
         check(r#"{"a":"\\"}"#, 1);
         check(&format!("{}{}", "[".repeat(1_000_000), "]".repeat(1_000_000)), 1_000_000);
+    }
+
+    #[test]
+    fn only_real_depth_is_too_deep() {
+        let deep = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(!is_deeper_than(deep(64).as_bytes(), 64));
+        assert!(is_deeper_than(deep(65).as_bytes(), 64));
+        assert!(!is_deeper_than(format!("[{}]", vec!["[]"; 100].join(",")).as_bytes(), 64));
+        assert!(!is_deeper_than(format!("\"{}\"", "[".repeat(100)).as_bytes(), 64));
     }
 
     #[test]

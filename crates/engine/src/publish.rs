@@ -26,7 +26,7 @@ use crate::Engine;
 use crate::administer::shorten;
 use crate::dispatch::Place;
 use crate::error::{EngineError, ErrorCode};
-use crate::payload::{data_ids, json_depth};
+use crate::payload::{data_ids, is_deeper_than};
 use crate::registry::endpoint_of;
 use crate::scope::Scope;
 
@@ -198,6 +198,17 @@ impl Engine {
             accepted_at,
         };
         Ok(Ready { roster, event, data: publish.data, idempotency: None, only: None })
+    }
+
+    /// The account with that id or username.
+    pub async fn account_named(&self, scope: Scope, name: &str) -> Result<AccountId, EngineError> {
+        match self.find_roster(scope, name).await {
+            Ok(roster) => Ok(roster.account.id),
+            Err(error) if error.code() == ErrorCode::NotFound => {
+                Err(EngineError::not_found("account"))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     async fn find_roster(&self, scope: Scope, name: &str) -> Result<Arc<Roster>, EngineError> {
@@ -423,7 +434,7 @@ fn check_data(data: &[u8]) -> Result<(), EngineError> {
         );
         return Err(EngineError::new(ErrorCode::TooLarge, message));
     }
-    if json_depth(data) > JSON_DEPTH_MAX {
+    if is_deeper_than(data, JSON_DEPTH_MAX) {
         let reason = format!("is nested deeper than {JSON_DEPTH_MAX} levels");
         return Err(EngineError::invalid("data", reason));
     }

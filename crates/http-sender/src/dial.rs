@@ -50,21 +50,30 @@ impl Dial for TcpDial {
     }
 
     fn is_own(&self, address: IpAddr) -> bool {
-        *BINDING_TELLS && can_bind(address)
+        *BINDING_TELLS && may_be_own(address)
     }
 }
 
 /// Only an own address can be bound to, so binding tells without a list of interfaces that would
-/// grow stale.
-fn can_bind(address: IpAddr) -> bool {
-    UdpSocket::bind((address, 0)).is_ok()
+/// grow stale. Whatever keeps us from asking (no descriptors, no memory) counts as a yes.
+fn may_be_own(address: IpAddr) -> bool {
+    match UdpSocket::bind((address, 0)) {
+        Ok(_) => true,
+        Err(error) => {
+            error.kind() != io::ErrorKind::AddrNotAvailable
+                && error.raw_os_error() != Some(ADDRESS_FAMILY_NOT_SUPPORTED)
+        }
+    }
 }
+
+/// `EAFNOSUPPORT` on Linux: without IPv6 there is no own IPv6 address.
+const ADDRESS_FAMILY_NOT_SUPPORTED: i32 = 97;
 
 /// False where the system lets anybody bind any address (Linux: `ip_nonlocal_bind`, used by
 /// fail-over pairs); there the question has no answer.
 static BINDING_TELLS: LazyLock<bool> = LazyLock::new(|| {
     let documentation = Ipv4Addr::new(192, 0, 2, 1);
-    let tells = !can_bind(documentation.into());
+    let tells = UdpSocket::bind((documentation, 0)).is_err();
     if !tells {
         tracing::warn!(
             "this system binds foreign addresses (ip_nonlocal_bind): the machine's own public \

@@ -22,9 +22,9 @@ pub(crate) struct Message<'a> {
 /// The headers of a probe.
 pub(crate) fn probe_headers() -> [Header; 3] {
     [
-        ("user-agent".into(), STANDARD_USER_AGENT.to_owned()),
-        ("accept".into(), "*/*".to_owned()),
-        ("accept-encoding".into(), "identity".to_owned()),
+        ("user-agent".into(), STANDARD_USER_AGENT.into()),
+        ("accept".into(), "*/*".into()),
+        ("accept-encoding".into(), "identity".into()),
     ]
 }
 
@@ -95,7 +95,7 @@ mod tests {
         let url = TargetUrl::from_stored("https://a.com/").unwrap();
         let body = Bytes::new();
         for (name, value) in [("x a", "y"), ("x", "y\r\nHost: b.com"), ("", "y"), ("x:", "y")] {
-            let headers = [(name.into(), value.to_owned())];
+            let headers = [(name.into(), value.into())];
             let message =
                 Message { method: Method::POST, url: &url, headers: &headers, body: &body };
             assert_eq!(message.build(false).unwrap_err().failure, Failure::Protocol);

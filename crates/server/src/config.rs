@@ -207,7 +207,11 @@ fn port(text: &str) -> Result<u16, String> {
 }
 
 fn switch(text: &str) -> Result<bool, String> {
-    parsed(text, "true or false")
+    match text {
+        "1" => Ok(true),
+        "0" => Ok(false),
+        text => parsed(text, "true or false"),
+    }
 }
 
 /// A number from 1 to `max`.
@@ -255,12 +259,13 @@ fn log_filter(text: &str) -> Result<String, String> {
 
 fn operator_key(text: &str) -> Result<String, String> {
     let lengths = OPERATOR_KEY_LENGTH_MIN..=OPERATOR_KEY_LENGTH_MAX;
-    if lengths.contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+    let is_printable = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    if lengths.contains(&text.len()) && is_printable && text.trim() == text {
         Ok(text.to_owned())
     } else {
         Err(format!(
             "must have {OPERATOR_KEY_LENGTH_MIN} to {OPERATOR_KEY_LENGTH_MAX} printable ASCII \
-             characters without white space"
+             characters, no space at either end"
         ))
     }
 }

@@ -9,17 +9,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rusqlite::wal::CheckpointMode;
 use rusqlite::{Connection, ErrorCode};
 
 use crate::condition::Condition;
 use crate::failure::Failure;
+use crate::open::BUSY_TIMEOUT;
 use crate::statistics::Gauges;
 
 /// From this size of the log on, a checkpoint is due. Pages that many events share are copied
 /// once per checkpoint, so a larger log writes less; a smaller one opens faster after a crash.
 const CHECKPOINT_WAL_BYTES: u64 = 16 * 1024 * 1024;
+
+/// How long the writer waits for readers when the log is to begin anew: everybody waits with it.
+const RESTART_WAIT_MAX: Duration = Duration::from_millis(100);
 
 /// From this size on, the writer itself waits until the log can begin anew.
 const WAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -70,7 +75,9 @@ impl Checkpointer {
             // A reader that stays for long can keep the log from beginning anew; to wait for it at
             // every commit would stop everything.
             self.restart_at = wal_bytes + WAL_BYTES_MAX;
+            connection.busy_timeout(RESTART_WAIT_MAX)?;
             checkpoint(connection, CheckpointMode::RESTART, &self.gauges)?;
+            connection.busy_timeout(BUSY_TIMEOUT)?;
             return Ok(());
         }
         match self.stage.load(Ordering::Acquire) {
@@ -93,6 +100,7 @@ impl Checkpointer {
     /// Ends the thread, then empties the log.
     pub(crate) fn finish(&mut self, connection: &Connection) -> Result<(), Failure> {
         self.stop();
+        connection.busy_timeout(RESTART_WAIT_MAX)?;
         checkpoint(connection, CheckpointMode::TRUNCATE, &self.gauges).map(drop)
     }
 

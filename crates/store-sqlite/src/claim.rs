@@ -70,9 +70,12 @@ impl Ledger<'_> {
                         if body_bytes >= CLAIM_BODY_BYTES_MAX {
                             break;
                         }
+                        let is_new = !payloads.contains_key(&due.event);
                         let Owned { account, payload } =
                             self.payload_among(&mut payloads, due.event)?;
-                        body_bytes += payload.body.len();
+                        if is_new {
+                            body_bytes += payload.body.len();
+                        }
                         claim.claimed.push(self.claim(
                             session,
                             lane.endpoint,

@@ -38,13 +38,8 @@ pub(crate) fn migrate(
     connection: &mut Connection,
     migrations: &[&str],
 ) -> Result<(), MigrationRefused> {
-    let found = version(connection)?;
-    if is_foreign(connection, found)? {
-        return Err(MigrationRefused::Foreign);
-    }
-    let Some(missing) = migrations.get(found..) else {
-        return Err(MigrationRefused::TooNew { found });
-    };
+    let found = check(connection, migrations)?;
+    let missing = &migrations[found..];
     for (step, sql) in (found + 1..).zip(missing) {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.execute_batch(sql)?;
@@ -52,6 +47,21 @@ pub(crate) fn migrate(
         transaction.commit()?;
     }
     Ok(())
+}
+
+/// The file's version, if the file is ours and not of a later version; changes nothing.
+pub(crate) fn check(
+    connection: &Connection,
+    migrations: &[&str],
+) -> Result<usize, MigrationRefused> {
+    let found = version(connection)?;
+    if is_foreign(connection, found)? {
+        return Err(MigrationRefused::Foreign);
+    }
+    if found > migrations.len() {
+        return Err(MigrationRefused::TooNew { found });
+    }
+    Ok(found)
 }
 
 fn version(connection: &Connection) -> Result<usize, rusqlite::Error> {

@@ -12,7 +12,7 @@ use thiserror::Error;
 use crate::checkpoint::Checkpointer;
 use crate::condition::Condition;
 use crate::lock::{FileLock, LockRefused, owner_only};
-use crate::migrate::{MIGRATIONS, MigrationRefused, migrate};
+use crate::migrate::{MIGRATIONS, MigrationRefused, check, migrate};
 use crate::readers::{READERS, Readers};
 use crate::statistics::Gauges;
 use crate::writer::{Workplace, Writer};
@@ -31,7 +31,7 @@ const READER_CACHE_KIB: i64 = 2 * 1024;
 const STATEMENTS_KEPT: usize = 128;
 
 /// How long to wait for another process that holds the file for a moment, such as a backup.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a store was not opened. Each text is one line that names the file and what to do.
 #[derive(Debug, Error)]
@@ -121,14 +121,17 @@ pub(crate) fn open(path: &Path) -> Result<Opened, OpenError> {
     let lock = Arc::new(lock);
     let of_sqlite = |error| of_sqlite(path, &error);
     let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(of_sqlite)?;
-    make_durable(&connection, path)?;
-    migrate(&mut connection, MIGRATIONS).map_err(|refused| match refused {
+    let refused = |refused| match refused {
         MigrationRefused::TooNew { found } => {
             OpenError::TooNew { path: path.clone(), found, known: MIGRATIONS.len() }
         }
         MigrationRefused::Foreign => OpenError::NotADatabase(path.clone()),
         MigrationRefused::Sqlite(error) => of_sqlite(error),
-    })?;
+    };
+    // Nothing is changed in a file that is refused.
+    check(&connection, MIGRATIONS).map_err(refused)?;
+    make_durable(&connection, path)?;
+    migrate(&mut connection, MIGRATIONS).map_err(refused)?;
     end_sessions(&connection).map_err(of_sqlite)?;
 
     let gauges = Arc::new(Gauges::default());
@@ -165,6 +168,10 @@ fn check_sqlite_version() -> Result<(), OpenError> {
 fn true_name(path: &Path) -> io::Result<PathBuf> {
     if let Ok(name) = path.canonicalize() {
         return Ok(name);
+    }
+    if path.is_symlink() {
+        // What it leads to would be locked under another name once it exists.
+        return Err(io::Error::other("it is a symbolic link that leads nowhere"));
     }
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,

@@ -67,7 +67,16 @@ impl Queue for SqliteStore {
 
     async fn accept(&self, session: SessionId, events: Vec<NewEvent>) -> Answer<Vec<Accepted>> {
         let weight = weight(&events);
-        self.write(Haste::AtOnce, weight, move |ledger| ledger.accept(session, events)).await
+        // A remembered key that cannot be read refuses its event, and must not keep half the others.
+        let may_fail = events.len() > 1 && events.iter().any(|new| new.idempotency.is_some());
+        self.write(Haste::AtOnce, weight, move |ledger| {
+            if may_fail {
+                ledger.in_savepoint(|ledger| ledger.accept(session, events))
+            } else {
+                ledger.accept(session, events)
+            }
+        })
+        .await
     }
 
     async fn add_delivery(

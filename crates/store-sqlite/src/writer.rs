@@ -327,7 +327,7 @@ impl Shift {
         match message {
             Message::Write { request, haste, weight } => {
                 self.batch.requests.push(request);
-                self.batch.weight += weight;
+                self.batch.weight = self.batch.weight.saturating_add(weight);
                 self.batch.in_haste |= haste == Haste::AtOnce;
             }
             Message::Close(reply) => {

@@ -107,6 +107,26 @@ fn a_database_of_another_program_is_refused() {
 }
 
 #[test]
+fn a_link_to_a_file_that_does_not_exist_yet_is_refused() {
+    let (directory, path) = directory();
+    let link = directory.path().join("link.db");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    refusal(&link);
+    assert!(!path.exists());
+    drop(SqliteStore::open(&path).unwrap());
+    drop(SqliteStore::open(&link).unwrap());
+}
+
+#[test]
+fn a_database_of_another_program_keeps_every_byte() {
+    let (_directory, path) = directory();
+    Connection::open(&path).unwrap().execute_batch("CREATE TABLE bookmarks (url)").unwrap();
+    let before = std::fs::read(&path).unwrap();
+    refusal(&path);
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+}
+
+#[test]
 fn a_database_of_a_later_version_is_refused() {
     let (_directory, path) = directory();
     drop(SqliteStore::open(&path).unwrap());

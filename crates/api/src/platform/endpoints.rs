@@ -432,6 +432,7 @@ impl EndpointTest {
         (status = 202, description = "The event is stored and on its way", body = Receipt),
         OfEvery,
         OfFinding,
+        OfConflict,
         OfBody
     )
 )]

@@ -3,7 +3,7 @@
 use axum::extract::State;
 use bytes::Bytes;
 use domain::event::EventType;
-use domain::id::{AccountId, EventId};
+use domain::id::EventId;
 use engine::inspect::{EventStory, Fate};
 use engine::{EventFilter, EventWithData};
 use http::Uri;
@@ -134,7 +134,7 @@ impl From<EventStory> for EventDetail {
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "describes the parameters that `read` reads")]
 struct EventParameters {
-    /// Only of the account with this id.
+    /// Only of the account with this id or username.
     account: Option<String>,
     /// Only of this type.
     r#type: Option<String>,
@@ -147,11 +147,14 @@ struct EventParameters {
 }
 
 impl EventParameters {
-    fn read(parameters: &mut Parameters) -> EventFilter {
-        EventFilter {
-            account: parameters.optional("account", "must be an account's id, `acct_…`", |text| {
-                AccountId::parse(text).ok()
-            }),
+    /// The name of the account to filter by, and the rest of the filter.
+    fn read(parameters: &mut Parameters) -> (Option<String>, EventFilter) {
+        let account =
+            parameters.optional("account", "must be an account's id or username", |text| {
+                (!text.is_empty()).then(|| text.to_owned())
+            });
+        let filter = EventFilter {
+            account: None,
             event_type: parameters
                 .optional("type", "must be an event type", |text| EventType::parse(text).ok()),
             since: parameters.instant("since"),
@@ -159,7 +162,8 @@ impl EventParameters {
             undelivered: parameters
                 .optional("undelivered", "must be `true` or `false`", |text| text.parse().ok())
                 .unwrap_or_default(),
-        }
+        };
+        (account, filter)
     }
 }
 
@@ -182,9 +186,12 @@ impl EventParameters {
     )
 )]
 async fn list(State(state): State<ApiState>, caller: Authenticated, uri: Uri) -> Answer {
-    let (filter, page) = Parameters::read(&uri, |parameters| {
+    let ((account, mut filter), page) = Parameters::read(&uri, |parameters| {
         (EventParameters::read(parameters), PageParameters::read(parameters))
     })?;
+    if let Some(account) = account {
+        filter.account = Some(state.engine.account_named(caller.0, &account).await?);
+    }
     let events = state.engine.list_events(caller.0, filter, page).await?;
     Ok(answer::ok(&List::from(events.map(EventResource::from))))
 }

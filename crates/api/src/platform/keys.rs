@@ -17,7 +17,7 @@ use super::fields;
 use super::json_body::JsonBody;
 use super::parameters::Parameters;
 use super::path_id::{PathId, PathIds};
-use super::refusals::{OfBody, OfEvery, OfFinding, OfParameters};
+use super::refusals::{OfBody, OfConflict, OfEvery, OfFinding, OfParameters};
 use crate::ApiState;
 use crate::page::{List, PageParameters};
 
@@ -88,7 +88,8 @@ pub(super) struct IssuedKey {
         (status = 201, description = "The key", body = IssuedKey),
         OfEvery,
         OfFinding,
-        OfBody
+        OfBody,
+        OfConflict
     )
 )]
 async fn issue(

@@ -65,7 +65,7 @@ async fn a_request_arrives_as_it_was_asked_for() {
     .await;
     let sender = local_sender();
     let mut request = request(&format!("http://{receiver}/hook/a%20b?x=1&y"), LONG);
-    request.headers.push(("X-Tenant".to_owned().into(), "blue moon".to_owned()));
+    request.headers.push(("X-Tenant".to_owned().into(), "blue moon".into()));
     request.body = Bytes::from_static(b"{\"a\": 1}");
     let exchange = sender.send(request).await;
     assert_eq!(exchange.outcome, Outcome::Answered { status: 200, retry_after: None });

@@ -250,9 +250,9 @@ pub(crate) fn request(url: &str, timeout: Duration) -> Request {
     Request {
         url: TargetUrl::from_stored(url).unwrap(),
         headers: vec![
-            ("content-type".into(), "application/json".to_owned()),
-            ("user-agent".into(), "Postrider/0".to_owned()),
-            ("accept-encoding".into(), "identity".to_owned()),
+            ("content-type".into(), "application/json".into()),
+            ("user-agent".into(), "Postrider/0".into()),
+            ("accept-encoding".into(), "identity".into()),
         ],
         body: Bytes::from_static(b"{}"),
         timeout,
