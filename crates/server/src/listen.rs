@@ -188,7 +188,8 @@ async fn accept(listener: TcpListener, routes: Router, shared: Arc<Shared>) {
                     !task.is_finished()
                 });
             }
-            _ = stage.changed(), if is_open => {
+            // Asked for the stage, not for a change: it may be over before this task begins.
+            () = no_longer_open(&mut stage), if is_open => {
                 listener = None;
                 shared.is_listening.send_replace(false);
             }
@@ -197,6 +198,12 @@ async fn accept(listener: TcpListener, routes: Router, shared: Arc<Shared>) {
         }
         shared.connections.store(tasks.len(), Ordering::Relaxed);
     }
+}
+
+/// Ends once the stage is beyond [`Stage::Open`].
+async fn no_longer_open(stage: &mut watch::Receiver<Stage>) {
+    // The sender lives as long as the stage is asked for.
+    let _ = stage.wait_for(|stage| *stage != Stage::Open).await;
 }
 
 async fn next(listener: Option<&TcpListener>) -> io::Result<TcpStream> {

@@ -124,3 +124,11 @@ async fn http2_is_spoken_to_who_begins_with_it() {
     let response = requests.send_request(request).await.unwrap();
     assert_eq!((response.version(), response.status().as_u16()), (Version::HTTP_2, 200));
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_leaves_before_the_first_connection_was_awaited_is_not_kept() {
+    let (intake, _) = intake(Router::new()).await;
+    // On this runtime the accepting task has not run yet.
+    let left = tokio::time::timeout(Duration::from_mins(1), intake.leave()).await;
+    left.expect("leaving ends");
+}
