@@ -1,17 +1,20 @@
-//! Every request that was begun is carried to its end.
+//! Every request that was begun is carried to its end, or leaves nothing half made.
 //!
 //! Promise: a caller who hangs up does not leave a change half made, for example durable in storage
-//! and not yet known in memory; and a bug in a handler is answered as our fault, in the words of
-//! the surface that was asked, instead of with a broken connection. What is bounded stays bounded:
+//! and not yet known in memory: it is carried to its end all the same, except publishing, whose
+//! loose ends the engine finds by itself. A bug in a handler is answered as our fault, in the words
+//! of the surface that was asked, instead of with a broken connection. What is bounded stays bounded:
 //! bodies arrive within [`crate::body::BODY_ARRIVES_WITHIN`] or not at all, and the engine bounds
 //! its own work.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use engine::{EngineError, ErrorCode};
+use futures_util::FutureExt as _;
 use http::Method;
 
 use crate::problem::{self, Problem};
@@ -29,15 +32,19 @@ pub(crate) async fn serve(
     request.extensions_mut().insert(id);
     let (surface, uri) = (Surface::of(request.uri().path()), request.uri().clone());
     let served = if is_publish(&request) {
-        Ok(next.run(request).await)
+        // A handler's own state goes with it, and what it shares is behind locks that bear it.
+        AssertUnwindSafe(next.run(request))
+            .catch_unwind()
+            .await
+            .map_err(|_| "it panicked".to_owned())
     } else {
-        tokio::spawn(next.run(request)).await
+        tokio::spawn(next.run(request)).await.map_err(|error| error.to_string())
     };
     let mut answer = match served {
         Ok(answer) if surface == Surface::Platform => problem::complete(answer, id),
         Ok(answer) => answer,
         Err(error) => {
-            tracing::error!(rid = %id, path = uri.path(), %error, "a handler did not come to its end");
+            tracing::error!(rid = %id, path = uri.path(), error, "a handler did not come to its end");
             let error = EngineError::new(ErrorCode::Internal, "the request could not be served");
             match surface {
                 Surface::JoggV2 => jogg_v2::Envelope::new(id, state.settings.jogg_v2_http_status)
