@@ -128,3 +128,78 @@ pub struct Attempt {
     /// When the next attempt is due, if there is one.
     pub next_at: Option<Timestamp>,
 }
+
+impl Attempt {
+    /// The attempt as the endpoint's owner may see it: an address that may not be called, one that
+    /// refuses connections and one that swallows them look the same, in word and in time, so that
+    /// nobody learns from us what is behind an address.
+    #[must_use]
+    pub fn for_its_owner(mut self) -> Self {
+        let never_connected = match self.outcome {
+            Outcome::Failed(Failure::Blocked | Failure::Connect) => true,
+            Outcome::Failed(Failure::Timeout) => {
+                !self.phases.connect.is_zero()
+                    && self.phases.tls.is_zero()
+                    && self.phases.first_byte.is_zero()
+            }
+            Outcome::Failed(_) | Outcome::Answered { .. } => false,
+        };
+        if never_connected {
+            self.outcome = Outcome::Failed(Failure::Connect);
+            self.phases = Phases::default();
+            self.duration = Duration::ZERO;
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attempt(outcome: Outcome, connect_ms: u64, first_byte_ms: u64) -> Attempt {
+        let phases = Phases {
+            dns: Duration::from_millis(3),
+            connect: Duration::from_millis(connect_ms),
+            first_byte: Duration::from_millis(first_byte_ms),
+            ..Phases::default()
+        };
+        Attempt {
+            number: 1,
+            at: Timestamp::from_seconds(0),
+            duration: Duration::from_millis(3 + connect_ms + first_byte_ms),
+            phases,
+            outcome,
+            request_head: String::new(),
+            response_excerpt: Vec::new(),
+            next_at: None,
+        }
+    }
+
+    #[test]
+    fn to_its_owner_a_blocked_a_refused_and_a_filtered_address_look_the_same() {
+        let [blocked, refused, filtered] = [
+            attempt(Outcome::Failed(Failure::Blocked), 0, 0),
+            attempt(Outcome::Failed(Failure::Connect), 1, 0),
+            attempt(Outcome::Failed(Failure::Timeout), 5_000, 0),
+        ]
+        .map(Attempt::for_its_owner);
+        assert_eq!(blocked.outcome, Outcome::Failed(Failure::Connect));
+        assert_eq!(blocked, refused);
+        assert_eq!(blocked, filtered);
+    }
+
+    #[test]
+    fn what_a_receiver_did_is_shown_to_its_owner_as_it_was() {
+        let heard = [
+            attempt(Outcome::Answered { status: 500, retry_after: None }, 1, 20),
+            attempt(Outcome::Failed(Failure::Timeout), 1, 5_000),
+            attempt(Outcome::Failed(Failure::Timeout), 0, 5_000),
+            attempt(Outcome::Failed(Failure::Reset), 1, 20),
+            attempt(Outcome::Failed(Failure::Dns), 0, 0),
+        ];
+        for attempt in heard {
+            assert_eq!(attempt.clone().for_its_owner(), attempt);
+        }
+    }
+}

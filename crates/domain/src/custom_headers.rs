@@ -97,8 +97,8 @@ pub enum CustomHeaderRefusal {
         /// The name of the header.
         name: String,
     },
-    /// Something else than visible ASCII and spaces.
-    #[error("the value of {name} may hold only visible ASCII characters and spaces")]
+    /// Something else than visible ASCII and spaces, or a space at an end.
+    #[error("the value of {name} may hold only visible ASCII characters, and spaces between them")]
     ValueSyntax {
         /// The name of the header.
         name: String,
@@ -176,7 +176,8 @@ fn check_value(name: &str, value: &str) -> Result<(), CustomHeaderRefusal> {
     if value.len() > CUSTOM_HEADER_VALUE_BYTES_MAX {
         return Err(CustomHeaderRefusal::ValueTooLong { name: name.to_owned() });
     }
-    if !value.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+    // What stands at an end is no part of the value (RFC 9110, 5.5): a receiver would not see it.
+    if !value.bytes().all(|byte| matches!(byte, b' '..=b'~')) || value.trim() != value {
         return Err(CustomHeaderRefusal::ValueSyntax { name: name.to_owned() });
     }
     Ok(())
@@ -266,8 +267,9 @@ mod tests {
     }
 
     #[test]
-    fn values_hold_visible_ascii_and_spaces_only() {
-        for value in ["a\r\nB: c", "a\nb", "\t", "\0", "é", "\u{7f}", "\u{2028}"] {
+    fn values_hold_visible_ascii_and_spaces_between_only() {
+        for value in [" ", " a", "a ", "a\r\nB: c", "a\nb", "\t", "\0", "é", "\u{7f}", "\u{2028}"]
+        {
             let refusal = one("X-A", value).unwrap_err();
             assert_eq!(refusal, CustomHeaderRefusal::ValueSyntax { name: "X-A".into() });
         }

@@ -1,12 +1,13 @@
 //! A delivery: one event owed to one endpoint, its states, and the one place that decides the next.
 //!
-//! Promise: a delivery changes state only as [`decide`] says, or because its endpoint or account
-//! went away. Every end has a reason.
+//! Promise: a delivery changes state only as [`decide`] and [`handle`] say, or because its endpoint
+//! or account went away. Every end has a reason.
 
 use crate::attempt::Outcome;
 use crate::endpoint::RetrySchedule;
 use crate::event::EventType;
 use crate::id::{AccountId, DeliveryId, EndpointId, EventId};
+use crate::limits::{SET_ASIDE_AFTER_LOST_CLAIMS, TRIAL_AFTER_LOST_CLAIMS};
 use crate::retry::{Chance, next_attempt_at};
 use crate::time::Timestamp;
 
@@ -109,19 +110,24 @@ pub enum EndReason {
     AttemptsUsedUp,
     /// The next attempt would be later than the age limit.
     TooOld,
+    /// Its work ended three times without an outcome, the last time alone: it may be what brings
+    /// the process down. A replay tries again.
+    SetAside,
     /// The endpoint was deleted.
     EndpointDeleted,
 }
 
 impl EndReason {
     /// Every reason.
-    pub const ALL: [Self; 3] = [Self::AttemptsUsedUp, Self::TooOld, Self::EndpointDeleted];
+    pub const ALL: [Self; 4] =
+        [Self::AttemptsUsedUp, Self::TooOld, Self::SetAside, Self::EndpointDeleted];
 
     /// The word used in JSON and storage.
     pub const fn name(self) -> &'static str {
         match self {
             Self::AttemptsUsedUp => "attempts_used_up",
             Self::TooOld => "too_old",
+            Self::SetAside => "set_aside",
             Self::EndpointDeleted => "endpoint_deleted",
         }
     }
@@ -173,6 +179,29 @@ pub fn decide(
     }
 }
 
+/// What to do with a delivery that was claimed, before any attempt is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handling {
+    /// Attempt it like any other.
+    Attempt,
+    /// Attempt it alone, after writing down that it is on trial: should the process die now, it is
+    /// known which delivery did not come back.
+    Trial,
+    /// Set it aside: it is exhausted, with [`EndReason::SetAside`].
+    SetAside,
+}
+
+/// What to do with a delivery of which `lost_claims` claims in a row ended without an outcome (the
+/// process died, or the task panicked). Most of these were bystanders of another's crash; the one
+/// that is lost on trial was not.
+pub const fn handle(lost_claims: u32) -> Handling {
+    match lost_claims {
+        0..TRIAL_AFTER_LOST_CLAIMS => Handling::Attempt,
+        TRIAL_AFTER_LOST_CLAIMS..SET_ASIDE_AFTER_LOST_CLAIMS => Handling::Trial,
+        _ => Handling::SetAside,
+    }
+}
+
 /// Whether the receiver says that the endpoint is gone for good (RFC 9110 section 15.5.11), upon
 /// which the endpoint is disabled.
 pub const fn says_gone(outcome: Outcome) -> bool {
@@ -185,6 +214,15 @@ mod tests {
 
     use super::*;
     use crate::attempt::Failure;
+
+    #[test]
+    fn two_lost_claims_bring_a_trial_and_three_set_a_delivery_aside() {
+        let expected = [Handling::Attempt, Handling::Attempt, Handling::Trial, Handling::SetAside];
+        for (lost_claims, handling) in (0..).zip(expected) {
+            assert_eq!(handle(lost_claims), handling);
+        }
+        assert_eq!(handle(u32::MAX), Handling::SetAside);
+    }
 
     #[test]
     fn the_transition_table_is_the_documented_one() {

@@ -26,6 +26,8 @@ pub struct Endpoint {
     pub url: TargetUrl,
     /// What signs its deliveries.
     pub secret: SigningSecret,
+    /// What signed them before the last rotation, and still does for a while.
+    pub previous_secret: Option<PreviousSecret>,
     /// Whether it takes deliveries.
     pub status: EndpointStatus,
     /// Which event types it wants.
@@ -44,6 +46,52 @@ pub struct Endpoint {
     pub created_at: Timestamp,
     /// When it was last changed.
     pub updated_at: Timestamp,
+}
+
+/// A secret that was replaced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PreviousSecret {
+    /// The secret.
+    pub secret: SigningSecret,
+    /// It signs deliveries attempted before this instant.
+    pub signs_until: Timestamp,
+}
+
+/// Why an endpoint gets no new secret now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the secret before the present one still signs; no third may sign beside them")]
+pub struct StillOverlapping {
+    /// When the secret before the present one stops signing.
+    pub signs_until: Timestamp,
+}
+
+impl Endpoint {
+    /// The secret that signs beside the present one in an attempt made at `at`.
+    pub fn previous_secret_at(&self, at: Timestamp) -> Option<&SigningSecret> {
+        let previous = self.previous_secret.as_ref()?;
+        (at < previous.signs_until).then_some(&previous.secret)
+    }
+
+    /// Gives the endpoint a new secret at `now`; the present one signs beside it for `overlap`.
+    /// Without an overlap every earlier secret is void at once, which is what a leak asks for.
+    pub fn rotate_secret(
+        &mut self,
+        new: SigningSecret,
+        overlap: Duration,
+        now: Timestamp,
+    ) -> Result<(), StillOverlapping> {
+        if let Some(previous) = &self.previous_secret
+            && now < previous.signs_until
+            && !overlap.is_zero()
+        {
+            return Err(StillOverlapping { signs_until: previous.signs_until });
+        }
+        let secret = std::mem::replace(&mut self.secret, new);
+        self.previous_secret =
+            (!overlap.is_zero()).then(|| PreviousSecret { secret, signs_until: now.plus(overlap) });
+        self.updated_at = now;
+        Ok(())
+    }
 }
 
 /// What may be changed about an endpoint; `None` leaves a field as it is.

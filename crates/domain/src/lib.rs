@@ -6,13 +6,15 @@
 //!
 //! Reading order: [`contract`] and [`account`] (who), [`event`] and [`endpoint`] (what and where
 //! to), [`matching`] (who wants what), [`rendering`] and [`signature`] (the bytes that leave),
-//! [`attempt`], [`retry`] and [`delivery`] (what happens next), [`limits`] (every bound).
+//! [`attempt`], [`retry`] and [`delivery`] (what happens next), [`audit`] and [`sealing`] (what is
+//! kept of it, and how), [`limits`] (every bound).
 
 #![warn(missing_docs)]
 
 pub mod account;
 pub mod address;
 pub mod attempt;
+pub mod audit;
 pub mod catalogue;
 pub mod contract;
 pub mod custom_headers;
@@ -20,11 +22,13 @@ pub mod delivery;
 pub mod endpoint;
 pub mod event;
 pub mod id;
+pub mod json_depth;
 pub mod limits;
 pub mod matching;
 pub mod page;
 pub mod rendering;
 pub mod retry;
+pub mod sealing;
 pub mod secret;
 pub mod signature;
 pub mod target_url;

@@ -70,3 +70,17 @@ pub const IN_FLIGHT_PER_ENDPOINT_MAX: usize = 32;
 
 /// Longest retry schedule an endpoint may set, in attempts.
 pub const RETRY_ATTEMPTS_MAX: usize = 30;
+
+/// Claims of a delivery that end without an outcome before it is attempted alone, on trial. Two,
+/// since one crash or two are bystanders' luck.
+pub const TRIAL_AFTER_LOST_CLAIMS: u32 = 2;
+
+/// Claims of a delivery that end without an outcome before it is set aside.
+pub const SET_ASIDE_AFTER_LOST_CLAIMS: u32 = 3;
+
+/// How long both secrets of an endpoint sign after a rotation, unless asked otherwise (Svix and
+/// Stripe: 24 hours).
+pub const SECRET_OVERLAP_DEFAULT: Duration = Duration::from_hours(24);
+
+/// Longest overlap of a rotation (Stripe and Svix: 7 days).
+pub const SECRET_OVERLAP_MAX: Duration = Duration::from_hours(7 * 24);

@@ -77,16 +77,26 @@ pub fn render_headers(
     fn push(headers: &mut Vec<Header>, name: &'static str, value: impl Into<Cow<'static, str>>) {
         headers.push((name.into(), value.into()));
     }
-    let mut headers: Vec<Header> = Vec::with_capacity(8 + endpoint.headers.len());
+    let previous = endpoint.previous_secret_at(attempted_at);
+    // The contracts have room for one signature. Until the overlap ends it stays the one that
+    // receivers know, and the new one is announced beside it.
+    let push_hex = |headers: &mut Vec<Header>, name, name_of_next| match previous {
+        Some(previous) => {
+            push(headers, name, hex_signature(previous, body));
+            push(headers, name_of_next, hex_signature(&endpoint.secret, body));
+        }
+        None => push(headers, name, hex_signature(&endpoint.secret, body)),
+    };
+    let mut headers: Vec<Header> = Vec::with_capacity(9 + endpoint.headers.len());
     push(&mut headers, "content-type", "application/json");
     let user_agent = match endpoint.contract {
         Contract::JoggV2 => {
             push(&mut headers, "x-webhook-event", event_type.as_str().to_owned());
-            push(&mut headers, "x-webhook-signature", hex_signature(&endpoint.secret, body));
+            push_hex(&mut headers, "x-webhook-signature", "x-webhook-signature-next");
             JOGG_V2_USER_AGENT
         }
         Contract::KonproV1 => {
-            push(&mut headers, "signature", hex_signature(&endpoint.secret, body));
+            push_hex(&mut headers, "signature", "signature-next");
             KONPRO_V1_USER_AGENT
         }
         Contract::Standard => STANDARD_USER_AGENT,
@@ -96,7 +106,7 @@ pub fn render_headers(
     if standard_headers || endpoint.contract == Contract::Standard {
         push(&mut headers, "webhook-id", event.to_string());
         push(&mut headers, "webhook-timestamp", attempted_at.as_seconds().to_string());
-        let secrets = std::slice::from_ref(&endpoint.secret);
+        let secrets = std::iter::once(&endpoint.secret).chain(previous);
         let signature = standard_signature(secrets, event, attempted_at, body);
         push(&mut headers, "webhook-signature", signature);
     }

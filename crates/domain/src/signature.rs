@@ -33,14 +33,14 @@ pub fn hex_signature(secret: &SigningSecret, body: &[u8]) -> String {
 }
 
 /// The value of `webhook-signature`: one `v1,…` per live secret, space-separated.
-pub fn standard_signature(
-    secrets: &[SigningSecret],
+pub fn standard_signature<'a>(
+    secrets: impl IntoIterator<Item = &'a SigningSecret>,
     id: EventId,
     attempted_at: Timestamp,
     body: &[u8],
 ) -> String {
     let prefix = format!("{id}.{}.", attempted_at.as_seconds());
-    let mut value = String::with_capacity(48 * secrets.len());
+    let mut value = String::with_capacity(48);
     for secret in secrets {
         if !value.is_empty() {
             value.push(' ');

@@ -349,11 +349,17 @@ pub fn is_local_name(name: &str) -> bool {
     name == "localhost"
 }
 
+/// Whether the name, in lower case without a final dot, is reserved for local, private or test use,
+/// so that no public server has it.
+pub fn is_reserved_name(name: &str) -> bool {
+    RESERVED_SUFFIXES.iter().any(|suffix| is_under(name, suffix))
+}
+
 fn judge_name(name: &str) -> Result<(), UrlRefusal> {
     if name.len() > MAX_NAME_BYTES || !name.split('.').all(is_label) {
         return Err(UrlRefusal::HostSyntax);
     }
-    if RESERVED_SUFFIXES.iter().any(|suffix| is_under(name, suffix)) {
+    if is_reserved_name(name) {
         return Err(UrlRefusal::HostReserved);
     }
     let Some((_, top)) = name.rsplit_once('.') else {

@@ -37,6 +37,7 @@ pub fn an_endpoint(account: &Account, number: u64) -> Endpoint {
         url: TargetUrl::from_stored(&format!("https://hooks.customer.com/{number}"))
             .expect("is a URL"),
         secret: SigningSecret::from_random(&random),
+        previous_secret: None,
         status: EndpointStatus::Enabled,
         subscription: Subscription::All,
         entity_id: None,
