@@ -1,16 +1,22 @@
-//! Events accepted, with their deliveries.
+//! Events accepted, with their deliveries. Bodies come here sealed.
 //!
 //! What is done for every event stands in [`Ledger::accept`]: a row for the event, and one and an
 //! index entry for each delivery. The rest is `filing`'s, many at a time.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use domain::event::EntityId;
 use domain::id::{AccountId, EventId};
 use domain::limits::IDEMPOTENCY_KEPT_FOR;
+use domain::sealing::Binding;
 use domain::time::Timestamp;
 use rusqlite::{OptionalExtension as _, params};
 use store::queue::{Accepted, Added, Claimed, Lease, NewDelivery, NewEvent, SessionId};
+use store::vault::Vault;
 
 use crate::catalogue::find;
+use crate::claim::open_payload;
 use crate::failure::Result;
 use crate::ledger::Ledger;
 use crate::row::{self, Fields};
@@ -165,7 +171,8 @@ impl Ledger<'_> {
             return Ok(Added::NoEndpoint);
         }
         let holder = self.session_lives(session)?.then_some(session);
-        let payload = self.payload(number)?.payload;
+        // Before anything is written: a replay of what does not open is none.
+        let payload = open_payload(self.vault, account, &self.payload(number)?.payload)?;
         let fence = self.insert_delivery(number, delivery, holder, now)?;
         self.execute(
             "INSERT INTO replays VALUES (?1, ?2)",
@@ -179,9 +186,18 @@ impl Ledger<'_> {
             account,
             endpoint: delivery.endpoint,
             attempts: 0,
+            lost_claims: 0,
             created_at: now,
-            payload,
+            payload: Arc::new(payload),
         }))
+    }
+}
+
+/// Seals the bodies. `data` goes on to say where the producer's data stands in the opened one.
+pub(crate) fn seal_bodies(vault: &Vault, events: &mut [NewEvent]) {
+    for new in events {
+        let place = Binding::Body(new.event.account, new.event.id);
+        new.body = Bytes::from(vault.seal_data(&place, &new.body));
     }
 }
 

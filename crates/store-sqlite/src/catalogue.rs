@@ -1,18 +1,25 @@
 //! Accounts, keys and endpoints in SQLite.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use domain::account::{Account, AccountChange};
+use domain::audit::AuditNote;
 use domain::endpoint::{DisabledReason, Endpoint, EndpointChange};
 use domain::event::EntityId;
 use domain::id::{AccountId, EndpointId, KeyId};
 use domain::page::{Page, PageRequest};
+use domain::sealing::{Binding, SealingKeyId};
+use domain::secret::SigningSecret;
 use domain::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use store::catalogue::{
-    AccountCreated, Catalogue, DeletedHistory, EndpointCreated, KeyRecord, Roster,
+    AccountCreated, Catalogue, DeletedHistory, EndpointCreated, KeyRecord, Roster, SecretRotated,
 };
+use store::vault::Vault;
 
 use crate::failure::Result;
+use crate::keys::{pepper, unreadable_pepper};
 use crate::ledger::Ledger;
 use crate::page::{id_below, page_of_rows};
 use crate::row;
@@ -43,7 +50,7 @@ fn account(connection: &Connection, id: AccountId) -> Result<Option<Account>> {
     find(connection, sql, [id.to_bytes()], row::account)
 }
 
-fn roster(connection: &Connection, id: AccountId) -> Result<Option<Roster>> {
+fn roster(connection: &Connection, vault: &Vault, id: AccountId) -> Result<Option<Roster>> {
     let Some(account) = account(connection, id)? else { return Ok(None) };
     let version: i64 = connection
         .prepare_cached("SELECT roster_version FROM accounts WHERE id = ?1")?
@@ -53,18 +60,20 @@ fn roster(connection: &Connection, id: AccountId) -> Result<Option<Roster>> {
     let mut rows = statement.query([id.to_bytes()])?;
     let mut endpoints = Vec::new();
     while let Some(next) = rows.next()? {
-        endpoints.push(row::endpoint(next)?);
+        endpoints.push(row::endpoint(next, vault)?);
     }
     Ok(Some(Roster { account, version: version as u64, endpoints }))
 }
 
 impl Ledger<'_> {
     fn read_or_create_pepper(&self, candidate: [u8; 32]) -> Result<[u8; 32]> {
-        self.execute("INSERT OR IGNORE INTO meta VALUES ('pepper', ?1)", [candidate])?;
-        let sql = "SELECT name, value FROM meta WHERE name = 'pepper'";
-        let pepper =
-            find(self.connection, sql, [], |row| row::Fields::new("meta", row).get("value"));
-        Ok(pepper?.unwrap_or(candidate))
+        if let Some(sealed) = pepper(self.connection)? {
+            let opened = self.vault.open_secret(&Binding::Pepper, &sealed).ok();
+            return opened.and_then(|it| it.try_into().ok()).ok_or_else(unreadable_pepper);
+        }
+        let sealed = self.vault.seal_secret(&Binding::Pepper, &candidate);
+        self.execute("INSERT INTO meta VALUES ('pepper', ?1)", [sealed])?;
+        Ok(candidate)
     }
 
     fn create_account(&self, account: &Account, first_key: &KeyRecord) -> Result<AccountCreated> {
@@ -157,7 +166,7 @@ impl Ledger<'_> {
         self.write_endpoint(
             endpoint,
             "INSERT INTO endpoints VALUES \
-             (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+             (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
         )?;
         self.bump_roster(endpoint.account)?;
         Ok(EndpointCreated::Created)
@@ -170,25 +179,53 @@ impl Ledger<'_> {
         change: EndpointChange,
         now: Timestamp,
     ) -> Result<Option<Endpoint>> {
+        let Some(mut endpoint) = self.endpoint_of(account, id)? else { return Ok(None) };
+        change.apply(&mut endpoint, now);
+        self.rewrite_endpoint(&endpoint)?;
+        Ok(Some(endpoint))
+    }
+
+    fn rotate_secret(
+        &mut self,
+        account: AccountId,
+        id: EndpointId,
+        new: SigningSecret,
+        overlap: Duration,
+        now: Timestamp,
+    ) -> Result<SecretRotated> {
+        let Some(mut endpoint) = self.endpoint_of(account, id)? else {
+            return Ok(SecretRotated::NoEndpoint);
+        };
+        if let Err(still) = endpoint.rotate_secret(new, overlap, now) {
+            return Ok(SecretRotated::StillOverlapping(still));
+        }
+        self.rewrite_endpoint(&endpoint)?;
+        Ok(SecretRotated::Rotated(Box::new(endpoint)))
+    }
+
+    fn endpoint_of(&self, account: AccountId, id: EndpointId) -> Result<Option<Endpoint>> {
         let sql = "SELECT * FROM endpoints WHERE id = ?1 AND account = ?2";
         let parameters = [id.to_bytes(), account.to_bytes()];
-        let Some(mut endpoint) = find(self.connection, sql, parameters, row::endpoint)? else {
-            return Ok(None);
-        };
-        change.apply(&mut endpoint, now);
+        find(self.connection, sql, parameters, |row| row::endpoint(row, self.vault))
+    }
+
+    fn rewrite_endpoint(&mut self, endpoint: &Endpoint) -> Result<()> {
         self.write_endpoint(
-            &endpoint,
+            endpoint,
             "UPDATE endpoints SET account = ?2, contract = ?3, url = ?4, secret = ?5, \
-             disabled_reason = ?6, event_types = ?7, entity_id = ?8, description = ?9, \
-             headers = ?10, max_in_flight = ?11, retry_schedule_ms = ?12, created_at = ?13, \
-             updated_at = ?14 WHERE id = ?1",
+             previous_secret = ?6, previous_signs_until = ?7, disabled_reason = ?8, \
+             event_types = ?9, entity_id = ?10, description = ?11, headers = ?12, \
+             max_in_flight = ?13, retry_schedule_ms = ?14, created_at = ?15, updated_at = ?16 \
+             WHERE id = ?1",
         )?;
-        self.bump_roster(account)?;
-        Ok(Some(endpoint))
+        self.bump_roster(endpoint.account)?;
+        Ok(())
     }
 
     /// Runs the statement with the columns of the table, in their order.
     fn write_endpoint(&self, endpoint: &Endpoint, sql: &str) -> Result<()> {
+        let texts = row::SealedTexts::of(endpoint, self.vault);
+        let previous = endpoint.previous_secret.as_ref();
         self.execute(
             sql,
             params![
@@ -196,12 +233,14 @@ impl Ledger<'_> {
                 endpoint.account.to_bytes(),
                 endpoint.contract.name(),
                 endpoint.url.as_str(),
-                endpoint.secret.reveal(),
+                texts.secret,
+                texts.previous_secret,
+                previous.map(|previous| previous.signs_until.as_millis()),
                 endpoint.status.disabled_reason().map(DisabledReason::name),
                 row::event_types(&endpoint.subscription),
                 endpoint.entity_id.as_ref().map(EntityId::as_str),
                 endpoint.description,
-                row::headers(&endpoint.headers),
+                texts.headers,
                 endpoint.max_in_flight.map(|number| number.get() as i64),
                 endpoint.retry_schedule.as_ref().map(row::schedule),
                 endpoint.created_at.as_millis(),
@@ -223,8 +262,10 @@ impl Catalogue for SqliteStore {
         &self,
         account: Account,
         first_key: KeyRecord,
+        note: AuditNote,
     ) -> Answer<AccountCreated> {
-        self.write(Haste::AtOnce, FEW_ROWS, move |ledger| {
+        let is_change = |created: &AccountCreated| *created == AccountCreated::Created;
+        self.write_noted(FEW_ROWS, note, is_change, move |ledger| {
             ledger.create_account(&account, &first_key)
         })
         .await
@@ -261,23 +302,38 @@ impl Catalogue for SqliteStore {
         &self,
         id: AccountId,
         change: AccountChange,
+        note: AuditNote,
     ) -> Answer<Option<Account>> {
-        self.write(Haste::AtOnce, FEW_ROWS, move |ledger| ledger.change_account(id, change)).await
-    }
-
-    async fn delete_account(&self, id: AccountId) -> Answer<bool> {
-        self.write(Haste::AtOnce, crate::settle::SETTLED_AT_ONCE_ROWS, move |ledger| {
-            ledger.in_savepoint(|ledger| ledger.delete_account(id))
+        self.write_noted(FEW_ROWS, note, Option::is_some, move |ledger| {
+            ledger.change_account(id, change)
         })
         .await
     }
 
-    async fn read_roster(&self, id: AccountId) -> Answer<Option<Roster>> {
-        self.read(move |connection| roster(connection, id)).await
+    async fn delete_account(&self, id: AccountId, note: AuditNote) -> Answer<bool> {
+        let weight = crate::settle::SETTLED_AT_ONCE_ROWS;
+        self.write_noted(
+            weight,
+            note,
+            |is_deleted| *is_deleted,
+            move |ledger| ledger.delete_account(id),
+        )
+        .await
     }
 
-    async fn create_key(&self, key: KeyRecord) -> Answer<bool> {
-        self.write(Haste::AtOnce, FEW_ROWS, move |ledger| ledger.create_key(&key)).await
+    async fn read_roster(&self, id: AccountId) -> Answer<Option<Roster>> {
+        let vault = self.vault();
+        self.read(move |connection| roster(connection, &vault, id)).await
+    }
+
+    async fn create_key(&self, key: KeyRecord, note: AuditNote) -> Answer<bool> {
+        self.write_noted(
+            FEW_ROWS,
+            note,
+            |is_created| *is_created,
+            move |ledger| ledger.create_key(&key),
+        )
+        .await
     }
 
     async fn find_key(&self, public_part: &str) -> Answer<Option<KeyRecord>> {
@@ -307,8 +363,16 @@ impl Catalogue for SqliteStore {
         .await
     }
 
-    async fn delete_key(&self, account: Option<AccountId>, id: KeyId) -> Answer<Option<String>> {
-        self.write(Haste::AtOnce, FEW_ROWS, move |ledger| ledger.delete_key(account, id)).await
+    async fn delete_key(
+        &self,
+        account: Option<AccountId>,
+        id: KeyId,
+        note: AuditNote,
+    ) -> Answer<Option<String>> {
+        self.write_noted(FEW_ROWS, note, Option::is_some, move |ledger| {
+            ledger.delete_key(account, id)
+        })
+        .await
     }
 
     async fn note_key_uses(&self, uses: Vec<(KeyId, Timestamp)>) -> Answer<()> {
@@ -319,17 +383,20 @@ impl Catalogue for SqliteStore {
         &self,
         endpoint: Endpoint,
         endpoints_max: usize,
+        note: AuditNote,
     ) -> Answer<EndpointCreated> {
-        self.write(Haste::AtOnce, FEW_ROWS, move |ledger| {
+        let is_change = |created: &EndpointCreated| *created == EndpointCreated::Created;
+        self.write_noted(FEW_ROWS, note, is_change, move |ledger| {
             ledger.create_endpoint(&endpoint, endpoints_max)
         })
         .await
     }
 
     async fn find_endpoint(&self, id: EndpointId) -> Answer<Option<Endpoint>> {
+        let vault = self.vault();
         self.read(move |connection| {
             let sql = "SELECT * FROM endpoints WHERE id = ?1";
-            find(connection, sql, [id.to_bytes()], row::endpoint)
+            find(connection, sql, [id.to_bytes()], |row| row::endpoint(row, &vault))
         })
         .await
     }
@@ -339,13 +406,14 @@ impl Catalogue for SqliteStore {
         account: AccountId,
         page: PageRequest,
     ) -> Answer<Page<Endpoint>> {
+        let vault = self.vault();
         self.read(move |connection| {
             let sql = "SELECT * FROM endpoints WHERE account = ?1 AND id < ?2 \
                        ORDER BY id DESC LIMIT ?3";
             let parameters =
                 params![account.to_bytes(), id_below(page.before), page.limit as i64 + 1];
             page_of_rows(connection, sql, parameters, page.limit, |row| {
-                let endpoint = row::endpoint(row)?;
+                let endpoint = row::endpoint(row, &vault)?;
                 Ok((endpoint.id.as_u128(), endpoint))
             })
         })
@@ -357,9 +425,10 @@ impl Catalogue for SqliteStore {
         account: AccountId,
         id: EndpointId,
         change: EndpointChange,
-        now: Timestamp,
+        note: AuditNote,
     ) -> Answer<Option<Endpoint>> {
-        self.write(Haste::AtOnce, FEW_ROWS, move |ledger| {
+        let now = note.at;
+        self.write_noted(FEW_ROWS, note, Option::is_some, move |ledger| {
             ledger.change_endpoint(account, id, change, now)
         })
         .await
@@ -370,11 +439,39 @@ impl Catalogue for SqliteStore {
         account: AccountId,
         id: EndpointId,
         history: DeletedHistory,
-        now: Timestamp,
+        note: AuditNote,
     ) -> Answer<bool> {
-        self.write(Haste::AtOnce, crate::settle::SETTLED_AT_ONCE_ROWS, move |ledger| {
-            ledger.in_savepoint(|ledger| ledger.delete_endpoint(account, id, history, now))
+        let (weight, now) = (crate::settle::SETTLED_AT_ONCE_ROWS, note.at);
+        self.write_noted(
+            weight,
+            note,
+            |is_deleted| *is_deleted,
+            move |ledger| ledger.delete_endpoint(account, id, history, now),
+        )
+        .await
+    }
+
+    async fn rotate_secret(
+        &self,
+        account: AccountId,
+        id: EndpointId,
+        new: SigningSecret,
+        overlap: Duration,
+        note: AuditNote,
+    ) -> Answer<SecretRotated> {
+        let now = note.at;
+        let is_change = |rotated: &SecretRotated| matches!(rotated, SecretRotated::Rotated(_));
+        self.write_noted(FEW_ROWS, note, is_change, move |ledger| {
+            ledger.rotate_secret(account, id, new, overlap, now)
         })
         .await
+    }
+
+    async fn sealing_keys(&self) -> Answer<Vec<(SealingKeyId, u64)>> {
+        self.count_sealed().await
+    }
+
+    async fn reseal(&self, rows_max: usize) -> Answer<usize> {
+        self.seal_again(rows_max).await
     }
 }

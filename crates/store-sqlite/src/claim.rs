@@ -4,23 +4,28 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use domain::delivery::{EndReason, StateName};
 use domain::event::EventType;
 use domain::id::{AccountId, DeliveryId, EndpointId, EventId};
+use domain::limits::TRIAL_AFTER_LOST_CLAIMS;
+use domain::sealing::Binding;
 use domain::time::Timestamp;
 use rusqlite::params;
-use store::queue::{Claimed, LaneClaim, LaneRoom, Lease, Payload, Recorded, SessionId};
+use store::queue::{Claimed, GivenBack, LaneClaim, LaneRoom, Lease, Payload, Recorded, SessionId};
+use store::vault::Vault;
 
 use crate::catalogue::find;
 use crate::failure::{Failure, Result};
 use crate::ledger::Ledger;
-use crate::row::Fields;
+use crate::row::{Fields, hex};
+use crate::state;
 
 /// Most payload bytes that one claim reads, so that it is a bounded piece of memory whatever the
 /// room. The lanes that come after get nothing and learn that there is more.
 const CLAIM_BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// The lane's deliveries in the order of the index, which needs no sorting.
-pub(crate) const SELECT_DUE: &str = "SELECT id, event, fence, attempts, created_at \
+pub(crate) const SELECT_DUE: &str = "SELECT id, event, fence, attempts, lost_claims, created_at \
      FROM deliveries INDEXED BY deliveries_open \
      WHERE state = 0 AND endpoint = ?1 AND due_at <= ?2 ORDER BY due_at, id LIMIT ?3";
 
@@ -29,7 +34,18 @@ pub(crate) const SELECT_NEXT_DUE: &str = "SELECT id, due_at \
      FROM deliveries INDEXED BY deliveries_open \
      WHERE state = 0 AND endpoint = ?1 ORDER BY due_at LIMIT 1";
 
+/// What the rest of an `UPDATE` of deliveries sets when their claims are lost; `?1` is
+/// [`TRIAL_AFTER_LOST_CLAIMS`]. From then on only a trial counts.
+macro_rules! losing {
+    () => {
+        "state = 0, session = NULL, lost_claims = lost_claims + (lost_claims < ?1 OR on_trial), \
+         on_trial = 0"
+    };
+}
+pub(crate) use losing;
+
 impl Ledger<'_> {
+    /// The payload as it is stored, its body sealed.
     pub(crate) fn payload(&self, event_number: i64) -> Result<Owned> {
         let sql = "SELECT id, account, event_type, body FROM events WHERE number = ?1";
         let owned = find(self.connection, sql, [event_number], |row| {
@@ -49,6 +65,7 @@ impl Ledger<'_> {
         })
     }
 
+    /// Leases what is due. The payloads it answers are still sealed.
     pub(crate) fn claim_due(
         &mut self,
         session: SessionId,
@@ -114,6 +131,7 @@ impl Ledger<'_> {
                 event: fields.get("event")?,
                 fence: fields.get("fence")?,
                 attempts: fields.get("attempts")?,
+                lost_claims: fields.get("lost_claims")?,
                 created_at: fields.instant("created_at")?,
             });
         }
@@ -138,23 +156,89 @@ impl Ledger<'_> {
             account,
             endpoint,
             attempts: due.attempts,
+            lost_claims: due.lost_claims,
             created_at: due.created_at,
             payload,
         })
     }
 
-    pub(crate) fn give_back(&self, leases: &[Lease]) -> Result<Vec<Recorded>> {
-        let mut free = self.prepare(
-            "UPDATE deliveries SET state = 0, session = NULL \
-             WHERE id = ?1 AND state = 1 AND session = ?2 AND fence = ?3",
-        )?;
+    pub(crate) fn give_back(&self, leases: &[Lease], why: GivenBack) -> Result<Vec<Recorded>> {
+        let mut free = self.prepare(match why {
+            GivenBack::Unused => {
+                "UPDATE deliveries SET state = 0, session = NULL, on_trial = 0 \
+                 WHERE id = ?2 AND state = 1 AND session = ?3 AND fence = ?4"
+            }
+            GivenBack::Unanswered => concat!(
+                "UPDATE deliveries SET ",
+                losing!(),
+                " WHERE id = ?2 AND state = 1 AND session = ?3 AND fence = ?4"
+            ),
+        })?;
         let mut give_back = |lease: &Lease| {
-            let parameters =
-                params![lease.delivery.to_bytes(), lease.session.0 as i64, lease.fence];
+            let (session, delivery) = (lease.session.0 as i64, lease.delivery.to_bytes());
+            let parameters = params![TRIAL_AFTER_LOST_CLAIMS, delivery, session, lease.fence];
             Ok(applied(free.execute(parameters)?))
         };
         leases.iter().map(&mut give_back).collect()
     }
+
+    pub(crate) fn begin_trial(&self, lease: Lease) -> Result<Recorded> {
+        let begun = self.execute(
+            "UPDATE deliveries SET on_trial = 1 \
+             WHERE id = ?1 AND state = 1 AND session = ?2 AND fence = ?3",
+            params![lease.delivery.to_bytes(), lease.session.0 as i64, lease.fence],
+        )?;
+        Ok(applied(begun))
+    }
+
+    pub(crate) fn set_aside(&mut self, leases: &[Lease], at: Timestamp) -> Result<Vec<Recorded>> {
+        let mut end = self.prepare(
+            "UPDATE deliveries SET state = ?4, session = NULL, on_trial = 0, due_at = NULL, \
+             ended_at = ?5, reason = ?6 \
+             WHERE id = ?1 AND state = 1 AND session = ?2 AND fence = ?3",
+        )?;
+        let mut set_aside = |lease: &Lease| {
+            let ended = end.execute(params![
+                lease.delivery.to_bytes(),
+                lease.session.0 as i64,
+                lease.fence,
+                state::EXHAUSTED,
+                at.as_millis(),
+                EndReason::SetAside.name(),
+            ])?;
+            self.counted.end(ended, StateName::Exhausted);
+            Ok(applied(ended))
+        };
+        leases.iter().map(&mut set_aside).collect()
+    }
+}
+
+/// The payload with its body opened.
+pub(crate) fn open_payload(vault: &Vault, account: AccountId, sealed: &Payload) -> Result<Payload> {
+    let body = vault.open_data(&Binding::Body(account, sealed.event), &sealed.body);
+    let body = body.map_err(|_| Failure::Unreadable {
+        table: "events",
+        column: "body",
+        row: hex(&sealed.event.to_bytes()),
+    })?;
+    let (event, event_type) = (sealed.event, sealed.event_type.clone());
+    Ok(Payload { event, event_type, body: Bytes::from(body) })
+}
+
+/// Opens the payloads of what was claimed, each once.
+pub(crate) fn open_payloads(vault: &Vault, claims: &mut [LaneClaim]) -> Result<()> {
+    let mut opened: HashMap<EventId, Arc<Payload>> = HashMap::new();
+    for claimed in claims.iter_mut().flat_map(|claim| &mut claim.claimed) {
+        let sealed = &claimed.payload;
+        let payload = if let Some(payload) = opened.get(&sealed.event) {
+            Arc::clone(payload)
+        } else {
+            Arc::new(open_payload(vault, claimed.account, sealed)?)
+        };
+        opened.insert(payload.event, Arc::clone(&payload));
+        claimed.payload = payload;
+    }
+    Ok(())
 }
 
 fn next_due_at(ledger: &Ledger<'_>, endpoint: EndpointId) -> Result<Option<Timestamp>> {
@@ -173,6 +257,7 @@ struct Due {
     event: i64,
     fence: u32,
     attempts: u32,
+    lost_claims: u32,
     created_at: Timestamp,
 }
 

@@ -10,24 +10,26 @@ use domain::event::{Event, EventType};
 use domain::id::{AccountId, DeliveryId, EndpointId, EventId};
 use domain::limits::{PAGE_ROWS_SCANNED_MAX, RETRY_ATTEMPTS_MAX};
 use domain::page::{Page, PageRequest};
+use domain::sealing::Binding;
 use domain::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row};
 use store::history::{
     Counts, DeliveryFilter, EventDetail, EventFilter, EventWithData, History, PAGE_DATA_BYTES_MAX,
 };
+use store::vault::Vault;
 
 use crate::catalogue::find;
 use crate::failure::{Failure, Result};
 use crate::filing::{parse_born, unfiled_deliveries, unfiled_events};
 use crate::page::{Bounds, Filling, id_below};
-use crate::row::{Fields, parse_entity_ids, parse_not_made};
+use crate::row::{Fields, parse_entity_ids, parse_exchange, parse_not_made};
 use crate::source::{Newest, Range, Source};
 use crate::state;
 use crate::writer::Haste;
 use crate::{Answer, SqliteStore};
 
 /// Whether the instant is in the half-open span.
-fn is_within(at: Timestamp, since: Option<Timestamp>, until: Option<Timestamp>) -> bool {
+pub(crate) fn is_within(at: Timestamp, since: Option<Timestamp>, until: Option<Timestamp>) -> bool {
     since.is_none_or(|since| since <= at) && until.is_none_or(|until| at < until)
 }
 
@@ -45,13 +47,23 @@ fn event(row: &Row<'_>) -> Result<Event> {
 }
 
 /// The producer's `data`, cut out of the body.
-fn data(connection: &Connection, number: i64) -> Result<Option<Bytes>> {
-    let sql = "SELECT number, substr(body, data_start + 1, data_length) AS data \
-               FROM events WHERE number = ?1";
+fn data(connection: &Connection, vault: &Vault, number: i64) -> Result<Option<Bytes>> {
+    let sql = "SELECT id, account, data_start, data_length, body FROM events WHERE number = ?1";
     let data = find(connection, sql, [number], |row| {
-        Fields::new("events", row).get::<Option<Vec<u8>>>("data")
+        let fields = Fields::new("events", row);
+        let account = fields.id("account", AccountId::from_bytes)?;
+        let place = Binding::Body(account, fields.id("id", EventId::from_bytes)?);
+        let body = fields.decode_if_any("body", |sealed| vault.open_data(&place, sealed).ok())?;
+        let Some(body) = body else { return Ok(None) };
+        let start: u32 = fields.get("data_start")?;
+        let length: u32 = fields.get("data_length")?;
+        let end = start.saturating_add(length) as usize;
+        if end > body.len() {
+            return Err(fields.unreadable("data_length"));
+        }
+        Ok(Some(Bytes::from(body).slice(start as usize..end)))
     })?;
-    Ok(data.flatten().map(Bytes::from))
+    Ok(data.flatten())
 }
 
 /// The ids of all deliveries that the event ever had, oldest first; some may be gone.
@@ -115,8 +127,13 @@ fn read_delivery(row: &Row<'_>) -> Result<Option<Delivery>> {
     Ok(Some(delivery))
 }
 
-fn attempt(row: &Row<'_>) -> Result<Attempt> {
+fn attempt(row: &Row<'_>, vault: &Vault, delivery: DeliveryId) -> Result<Attempt> {
     let fields = Fields::new("attempts", row);
+    let number = fields.get("number")?;
+    let (request_head, response_excerpt) = fields.decode("exchange", |sealed| {
+        let place = Binding::Exchange(delivery, number);
+        parse_exchange(&vault.open_data(&place, sealed).ok()?)
+    })?;
     let retry_after = match fields.get::<Option<i64>>("retry_after_ns")? {
         Some(_) => Some(fields.duration("retry_after_ns")?),
         None => None,
@@ -126,7 +143,7 @@ fn attempt(row: &Row<'_>) -> Result<Attempt> {
         None => Outcome::Failed(fields.parse("failure", NoAnswer::from_name)?),
     };
     Ok(Attempt {
-        number: fields.get("number")?,
+        number,
         at: fields.instant("at")?,
         duration: fields.duration("duration_ns")?,
         phases: Phases {
@@ -136,17 +153,17 @@ fn attempt(row: &Row<'_>) -> Result<Attempt> {
             first_byte: fields.duration("first_byte_ns")?,
         },
         outcome,
-        request_head: fields.get("request_head")?,
-        response_excerpt: fields.get("response_excerpt")?,
+        request_head,
+        response_excerpt,
         next_at: fields.instant_if_any("next_at")?,
     })
 }
 
 /// The delivery's attempts, first one first: its chain, turned round.
-fn attempts(connection: &Connection, delivery: [u8; 16]) -> Result<Vec<Attempt>> {
+fn attempts(connection: &Connection, vault: &Vault, delivery: DeliveryId) -> Result<Vec<Attempt>> {
     let mut place: Option<i64> = connection
         .prepare_cached("SELECT last_attempt FROM deliveries WHERE id = ?1")?
-        .query_row([delivery], |row| row.get(0))
+        .query_row([delivery.to_bytes()], |row| row.get(0))
         .optional()?
         .flatten();
     let mut chain = VecDeque::new();
@@ -157,7 +174,7 @@ fn attempts(connection: &Connection, delivery: [u8; 16]) -> Result<Vec<Attempt>>
             // A chain that does not lead backwards would never end.
             match fields.get::<Option<i64>>("earlier")? {
                 Some(earlier) if earlier >= here => Err(fields.unreadable("earlier")),
-                earlier => Ok((attempt(row)?, earlier)),
+                earlier => Ok((attempt(row, vault, delivery)?, earlier)),
             }
         })?
         .ok_or_else(|| missing("attempts", "place", here))?;
@@ -181,6 +198,7 @@ const SELECT_EVENT: &str = "SELECT number, id, account, event_type, timestamp, a
 
 fn list_events(
     connection: &Connection,
+    vault: &Vault,
     filter: &EventFilter,
     request: PageRequest,
 ) -> Result<Page<EventWithData>> {
@@ -198,7 +216,7 @@ fn list_events(
     while let Some(id) = newest.next(connection)? {
         let item = || {
             let passing = find(connection, SELECT_EVENT, [id], |row| {
-                event_if_it_passes(connection, row, filter)
+                event_if_it_passes(connection, vault, row, filter)
             });
             Ok(passing?.flatten())
         };
@@ -212,6 +230,7 @@ fn list_events(
 /// The event with the bytes of its data, if the filter lets it pass.
 fn event_if_it_passes(
     connection: &Connection,
+    vault: &Vault,
     row: &Row<'_>,
     filter: &EventFilter,
 ) -> Result<Option<(EventWithData, usize)>> {
@@ -227,7 +246,7 @@ fn event_if_it_passes(
     if filter.undelivered && !is_undelivered(connection, number, &fields)? {
         return Ok(None);
     }
-    let data = data(connection, number)?;
+    let data = data(connection, vault, number)?;
     let bytes = data.as_ref().map_or(0, Bytes::len);
     Ok(Some((EventWithData { event: event(row)?, data }, bytes)))
 }
@@ -241,7 +260,7 @@ fn is_undelivered(connection: &Connection, number: i64, fields: &Fields<'_, '_>)
     Ok(false)
 }
 
-fn read_event(connection: &Connection, id: EventId) -> Result<Option<EventDetail>> {
+fn read_event(connection: &Connection, vault: &Vault, id: EventId) -> Result<Option<EventDetail>> {
     find(connection, SELECT_EVENT, [id.to_bytes()], |row| {
         let fields = Fields::new("events", row);
         let number = fields.get("number")?;
@@ -250,7 +269,7 @@ fn read_event(connection: &Connection, id: EventId) -> Result<Option<EventDetail
             deliveries.extend(delivery(connection, id)?);
         }
         Ok(EventDetail {
-            event: EventWithData { event: event(row)?, data: data(connection, number)? },
+            event: EventWithData { event: event(row)?, data: data(connection, vault, number)? },
             deliveries,
             not_made: fields.decode("not_made", parse_not_made)?,
         })
@@ -364,11 +383,13 @@ impl History for SqliteStore {
         filter: EventFilter,
         page: PageRequest,
     ) -> Answer<Page<EventWithData>> {
-        self.read(move |connection| list_events(connection, &filter, page)).await
+        let vault = self.vault();
+        self.read(move |connection| list_events(connection, &vault, &filter, page)).await
     }
 
     async fn read_event(&self, id: EventId) -> Answer<Option<EventDetail>> {
-        self.read(move |connection| read_event(connection, id)).await
+        let vault = self.vault();
+        self.read(move |connection| read_event(connection, &vault, id)).await
     }
 
     async fn list_deliveries(
@@ -384,8 +405,9 @@ impl History for SqliteStore {
     }
 
     async fn list_attempts(&self, id: DeliveryId) -> Answer<Vec<Attempt>> {
+        let vault = self.vault();
         self.read(move |connection| match delivery(connection, id.to_bytes())? {
-            Some(_) => attempts(connection, id.to_bytes()),
+            Some(_) => attempts(connection, &vault, id),
             None => Ok(Vec::new()),
         })
         .await

@@ -22,17 +22,18 @@ impl<'c> Hot<'c> {
             )?,
             insert_delivery: prepare(
                 "INSERT INTO deliveries VALUES \
-                 (?1, ?2, ?3, ?4, ?5, ?6, 0, NULL, ?7, ?7, NULL, NULL)",
+                 (?1, ?2, ?3, ?4, ?5, ?6, 0, NULL, ?7, ?7, NULL, NULL, 0, 0)",
             )?,
             move_delivery: prepare(
                 "UPDATE deliveries SET state = ?1, session = NULL, attempts = attempts + 1, \
-                 last_attempt = ?2, due_at = ?3, ended_at = ?4, reason = ?5 \
+                 last_attempt = ?2, due_at = ?3, ended_at = ?4, reason = ?5, \
+                 lost_claims = 0, on_trial = 0 \
                  WHERE id = ?6 AND state = 1 AND session = ?7 AND fence = ?8 \
                  AND last_attempt IS ?9",
             )?,
             insert_attempt: prepare(
                 "INSERT INTO attempts VALUES \
-                 (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+                 (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
             )?,
         })
     }

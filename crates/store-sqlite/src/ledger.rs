@@ -10,7 +10,9 @@ use domain::delivery::StateName;
 use domain::id::AccountId;
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _};
 use store::queue::SessionId;
+use store::vault::Vault;
 
+use crate::audit::Head;
 use crate::failure::{Failure, Result};
 use crate::filing::Unfiled;
 use crate::hot::Hot;
@@ -22,6 +24,7 @@ const ROSTER_VERSIONS_REMEMBERED_MAX: usize = 65_536;
 /// The write connection and the writer's memory.
 pub(crate) struct Ledger<'c> {
     pub(crate) connection: &'c Connection,
+    pub(crate) vault: &'c Vault,
     pub(crate) hot: Hot<'c>,
     pub(crate) counted: Counted,
     roster_versions: HashMap<AccountId, u64>,
@@ -31,6 +34,8 @@ pub(crate) struct Ledger<'c> {
     next_place: Option<i64>,
     /// What is to be filed; `None` when not read yet.
     pub(crate) unfiled: Option<Unfiled>,
+    /// The end of the audit log; `None` when not read yet.
+    pub(crate) audit_head: Option<Head>,
     /// For composing blobs, so that a row costs no allocation.
     pub(crate) scratch: Vec<u8>,
 }
@@ -61,15 +66,17 @@ impl Counted {
 }
 
 impl<'c> Ledger<'c> {
-    pub(crate) fn new(connection: &'c Connection) -> Result<Self> {
+    pub(crate) fn new(connection: &'c Connection, vault: &'c Vault) -> Result<Self> {
         Ok(Self {
             connection,
+            vault,
             hot: Hot::prepare(connection)?,
             counted: Counted::default(),
             roster_versions: HashMap::new(),
             sessions: None,
             next_place: None,
             unfiled: None,
+            audit_head: None,
             scratch: Vec::new(),
         })
     }
@@ -125,6 +132,7 @@ impl<'c> Ledger<'c> {
         self.sessions = None;
         self.next_place = None;
         self.unfiled = None;
+        self.audit_head = None;
     }
 
     fn write_counts(&mut self) -> Result<()> {

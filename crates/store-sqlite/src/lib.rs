@@ -3,11 +3,13 @@
 //! Promise: everything of `store`'s port, and stable storage means a sync of the write-ahead log
 //! (`synchronous=FULL`, checked). One thread writes and turns whatever waits into one transaction;
 //! a few connections read beside it. One process at a time may have the file. Once a sync fails,
-//! nothing is acknowledged any more.
+//! nothing is acknowledged any more. Signing secrets, custom headers, payloads, and what was sent
+//! and answered are sealed in the file and in its log.
 //!
 //! Reading order: `migrations/` (the schema), `open.rs` (what the file must be), `writer.rs` (group
 //! commit), `accept.rs`, `filing.rs` and `record.rs` (what every event costs), `claim.rs`,
-//! `catalogue.rs`, `settle.rs` (deleting), `history.rs` (reading), `checkpoint.rs`. Neighbours:
+//! `catalogue.rs`, `settle.rs` (deleting), `history.rs` (reading), `audit.rs`, `keys.rs` (what seals),
+//! `checkpoint.rs`. Neighbours:
 //! `store` is the port, `server` opens this and hands it to the engine.
 
 #![warn(missing_docs)]
@@ -17,8 +19,10 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 use store::StoreError;
+use store::vault::Vault;
 
 mod accept;
+mod audit;
 mod catalogue;
 mod checkpoint;
 mod claim;
@@ -27,6 +31,7 @@ mod failure;
 mod filing;
 mod history;
 mod hot;
+mod keys;
 mod ledger;
 mod lock;
 mod migrate;
@@ -42,9 +47,10 @@ mod state;
 mod statistics;
 #[cfg(test)]
 mod tests;
+mod upgrade;
 mod writer;
 
-pub use open::{OpenError, SQLITE_VERSION_MIN};
+pub use open::{OpenError, SQLITE_VERSION_MIN, holds_sealed};
 pub use statistics::Statistics;
 
 use ledger::Ledger;
@@ -63,20 +69,28 @@ pub struct SqliteStore {
     writer: Writer,
     readers: Arc<Readers>,
     gauges: Arc<Gauges>,
+    vault: Arc<Vault>,
 }
 
 impl SqliteStore {
     /// Opens the file, creating it if there is none, bringing its schema to the present version
-    /// and freeing what earlier processes had leased. Reads nothing else: a backlog stays where it
-    /// is. Blocks on the disk.
-    pub fn open(path: &Path) -> Result<Self, OpenError> {
-        let opened = open::open(path)?;
-        Ok(Self { writer: opened.writer, readers: opened.readers, gauges: opened.gauges })
+    /// and freeing what earlier processes had leased. Takes the file's data keys into use, once the
+    /// vault's master ring opens all that is sealed under it. Reads nothing else: a backlog stays
+    /// where it is. Blocks on the disk.
+    pub fn open(path: &Path, vault: Arc<Vault>) -> Result<Self, OpenError> {
+        let opened = open::open(path, &vault)?;
+        let open::Opened { writer, readers, gauges } = opened;
+        Ok(Self { writer, readers, gauges, vault })
     }
 
     /// How the store did since it was opened.
     pub fn statistics(&self) -> Statistics {
         self.gauges.read()
+    }
+
+    /// The keys, for work elsewhere.
+    fn vault(&self) -> Arc<Vault> {
+        Arc::clone(&self.vault)
     }
 
     async fn write<T, Work>(&self, haste: Haste, weight: usize, work: Work) -> Answer<T>

@@ -5,10 +5,43 @@
 //! version is refused untouched.
 
 use rusqlite::{Connection, TransactionBehavior};
+use store::vault::Vault;
+
+use crate::upgrade::seal_all;
+
+/// From one version of the schema to the next.
+#[derive(Clone, Copy)]
+pub(crate) struct Step {
+    /// Makes what is new.
+    sql: &'static str,
+    /// Fills it from what was there; told whether the file is new.
+    carry: Option<Carry>,
+    /// Removes what was there.
+    sql_after: &'static str,
+}
+
+/// What SQL alone cannot do.
+type Carry = fn(&Connection, &Vault, bool) -> rusqlite::Result<()>;
+
+impl Step {
+    const fn of(sql: &'static str) -> Self {
+        Self { sql, carry: None, sql_after: "" }
+    }
+}
 
 /// The steps; step 1 makes the schema of version 1, and so on. Steps are never changed once
 /// released.
-pub(crate) const MIGRATIONS: &[&str] = &[include_str!("../migrations/0001_initial.sql")];
+pub(crate) const MIGRATIONS: &[Step] = &[
+    Step::of(include_str!("../migrations/0001_initial.sql")),
+    Step {
+        sql: include_str!("../migrations/0002_sealing.sql"),
+        carry: Some(seal_all),
+        sql_after: include_str!("../migrations/0002_sealing_done.sql"),
+    },
+];
+
+/// The first version in which what is secret is sealed.
+pub(crate) const SEALED_SINCE: usize = 2;
 
 /// `PRAGMA application_id` of our files, set by the first step.
 const APPLICATION_ID: i32 = 0x5053_5452;
@@ -36,14 +69,19 @@ impl From<rusqlite::Error> for MigrationRefused {
 /// Brings the file to the version that `migrations` lead to.
 pub(crate) fn migrate(
     connection: &mut Connection,
-    migrations: &[&str],
+    migrations: &[Step],
+    vault: &Vault,
 ) -> Result<(), MigrationRefused> {
     let found = check(connection, migrations)?;
     let missing = &migrations[found..];
-    for (step, sql) in (found + 1..).zip(missing) {
+    for (version, step) in (found + 1..).zip(missing) {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        transaction.execute_batch(sql)?;
-        transaction.pragma_update(None, "user_version", step as i64)?;
+        transaction.execute_batch(step.sql)?;
+        if let Some(carry) = step.carry {
+            carry(&transaction, vault, found == 0)?;
+        }
+        transaction.execute_batch(step.sql_after)?;
+        transaction.pragma_update(None, "user_version", version as i64)?;
         transaction.commit()?;
     }
     Ok(())
@@ -52,7 +90,7 @@ pub(crate) fn migrate(
 /// The file's version, if the file is ours and not of a later version; changes nothing.
 pub(crate) fn check(
     connection: &Connection,
-    migrations: &[&str],
+    migrations: &[Step],
 ) -> Result<usize, MigrationRefused> {
     let found = version(connection)?;
     if is_foreign(connection, found)? {
@@ -81,6 +119,7 @@ fn is_foreign(connection: &Connection, version: usize) -> Result<bool, rusqlite:
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tests::a_vault;
 
     fn schema(connection: &Connection) -> Vec<(String, String)> {
         let mut statement = connection
@@ -93,12 +132,12 @@ mod tests {
     #[test]
     fn a_file_of_every_earlier_version_reaches_the_present_schema() {
         let mut fresh = Connection::open_in_memory().unwrap();
-        migrate(&mut fresh, MIGRATIONS).unwrap();
+        migrate(&mut fresh, MIGRATIONS, &a_vault()).unwrap();
         for earlier in 0..=MIGRATIONS.len() {
             let mut connection = Connection::open_in_memory().unwrap();
-            migrate(&mut connection, &MIGRATIONS[..earlier]).unwrap();
+            migrate(&mut connection, &MIGRATIONS[..earlier], &a_vault()).unwrap();
             assert_eq!(version(&connection).unwrap(), earlier);
-            migrate(&mut connection, MIGRATIONS).unwrap();
+            migrate(&mut connection, MIGRATIONS, &a_vault()).unwrap();
             assert_eq!(version(&connection).unwrap(), MIGRATIONS.len());
             assert_eq!(schema(&connection), schema(&fresh), "from version {earlier}");
         }
@@ -108,20 +147,20 @@ mod tests {
     fn a_step_that_fails_leaves_the_version_before_it_and_can_be_repeated() {
         let mut connection = Connection::open_in_memory().unwrap();
         let broken = "CREATE TABLE later (x); CREATE TABLE later (x);";
-        let steps = [MIGRATIONS[0], broken];
-        assert!(migrate(&mut connection, &steps).is_err());
+        let steps = [MIGRATIONS[0], Step::of(broken)];
+        assert!(migrate(&mut connection, &steps, &a_vault()).is_err());
         assert_eq!(version(&connection).unwrap(), 1);
-        let steps = [MIGRATIONS[0], "CREATE TABLE later (x);"];
-        migrate(&mut connection, &steps).unwrap();
+        let steps = [MIGRATIONS[0], Step::of("CREATE TABLE later (x);")];
+        migrate(&mut connection, &steps, &a_vault()).unwrap();
         assert_eq!(version(&connection).unwrap(), 2);
     }
 
     #[test]
     fn a_file_of_a_later_version_is_refused() {
         let mut connection = Connection::open_in_memory().unwrap();
-        migrate(&mut connection, MIGRATIONS).unwrap();
+        migrate(&mut connection, MIGRATIONS, &a_vault()).unwrap();
         connection.pragma_update(None, "user_version", 99).unwrap();
-        let refused = migrate(&mut connection, MIGRATIONS).unwrap_err();
+        let refused = migrate(&mut connection, MIGRATIONS, &a_vault()).unwrap_err();
         assert!(matches!(refused, MigrationRefused::TooNew { found: 99 }), "{refused:?}");
     }
 
@@ -129,7 +168,7 @@ mod tests {
     fn a_file_of_another_program_is_refused() {
         let mut connection = Connection::open_in_memory().unwrap();
         connection.execute_batch("CREATE TABLE bookmarks (url TEXT)").unwrap();
-        let refused = migrate(&mut connection, MIGRATIONS).unwrap_err();
+        let refused = migrate(&mut connection, MIGRATIONS, &a_vault()).unwrap_err();
         assert!(matches!(refused, MigrationRefused::Foreign), "{refused:?}");
     }
 }

@@ -5,16 +5,23 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use domain::limits::TRIAL_AFTER_LOST_CLAIMS;
+use domain::sealing::SealingKeyId;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
+use store::vault::Vault;
 use thiserror::Error;
 
+use crate::audit::head_is_whole;
 use crate::checkpoint::Checkpointer;
+use crate::claim::losing;
 use crate::condition::Condition;
+use crate::keys::{KeysRefused, take_into_use};
 use crate::lock::{FileLock, LockRefused, owner_only};
-use crate::migrate::{MIGRATIONS, MigrationRefused, check, migrate};
+use crate::migrate::{MIGRATIONS, MigrationRefused, SEALED_SINCE, check, migrate};
 use crate::readers::{READERS, Readers};
 use crate::statistics::Gauges;
+use crate::upgrade::scrub_if_due;
 use crate::writer::{Workplace, Writer};
 
 /// The earliest SQLite that we trust: 3.51.3 mends a race between a writer and a checkpoint that
@@ -76,6 +83,30 @@ pub enum OpenError {
         /// Its version.
         found: &'static str,
     },
+    /// A key is missing that sealed something in it.
+    #[error(
+        "{} holds secrets sealed under the key {id}, which the key file lacks: \
+         put its line back into the key file",
+        .path.display()
+    )]
+    KeyMissing {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        id: SealingKeyId,
+    },
+    /// A key is not the one of that id that sealed something in it.
+    #[error(
+        "{} holds secrets sealed under another key of the id {id} than the key file has: \
+         put the line of that key back into the key file",
+        .path.display()
+    )]
+    KeyWrong {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        id: SealingKeyId,
+    },
     /// No space.
     #[error("cannot open {}: the disk is full; make space", .0.display())]
     Full(PathBuf),
@@ -104,7 +135,7 @@ pub(crate) struct Opened {
     pub(crate) gauges: Arc<Gauges>,
 }
 
-pub(crate) fn open(path: &Path) -> Result<Opened, OpenError> {
+pub(crate) fn open(path: &Path, vault: &Arc<Vault>) -> Result<Opened, OpenError> {
     check_sqlite_version()?;
     let path = &true_name(path).map_err(|error| of_io(path, &error))?;
     let lock = FileLock::take(path).map_err(|refused| match refused {
@@ -121,17 +152,16 @@ pub(crate) fn open(path: &Path) -> Result<Opened, OpenError> {
     let lock = Arc::new(lock);
     let of_sqlite = |error| of_sqlite(path, &error);
     let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(of_sqlite)?;
-    let refused = |refused| match refused {
-        MigrationRefused::TooNew { found } => {
-            OpenError::TooNew { path: path.clone(), found, known: MIGRATIONS.len() }
-        }
-        MigrationRefused::Foreign => OpenError::NotADatabase(path.clone()),
-        MigrationRefused::Sqlite(error) => of_sqlite(error),
-    };
+    let refused = |refused| of_migration(path, refused);
     // Nothing is changed in a file that is refused.
     check(&connection, MIGRATIONS).map_err(refused)?;
     make_durable(&connection, path)?;
-    migrate(&mut connection, MIGRATIONS).map_err(refused)?;
+    migrate(&mut connection, MIGRATIONS, vault).map_err(refused)?;
+    scrub_if_due(&connection).map_err(of_sqlite)?;
+    take_into_use(&connection, vault).map_err(|refused| of_keys(path, refused))?;
+    if !head_is_whole(&connection).unwrap_or(false) {
+        tracing::error!("the end of the audit log was altered: walk its chain to see where");
+    }
     end_sessions(&connection).map_err(of_sqlite)?;
 
     let gauges = Arc::new(Gauges::default());
@@ -151,10 +181,35 @@ pub(crate) fn open(path: &Path) -> Result<Opened, OpenError> {
     let readers =
         (0..READERS).map(|_| connect_reader(path)).collect::<Result<_, _>>().map_err(of_sqlite)?;
     let readers = Readers::new(readers, Arc::clone(&lock));
-    let workplace =
-        Workplace { connection, checkpointer, gauges: Arc::clone(&gauges), condition, lock };
+    let workplace = Workplace {
+        connection,
+        checkpointer,
+        gauges: Arc::clone(&gauges),
+        condition,
+        vault: Arc::clone(vault),
+        lock,
+    };
     let writer = Writer::start(workplace).map_err(of_thread)?;
     Ok(Opened { writer, readers, gauges })
+}
+
+/// Whether the database file holds something sealed, so that its keys must be there; not if it is
+/// missing, empty, or of a version that sealed nothing. Whoever makes a key file asks first.
+pub fn holds_sealed(path: &Path) -> Result<bool, OpenError> {
+    check_sqlite_version()?;
+    let is_empty = match std::fs::metadata(path) {
+        Ok(file) => file.len() == 0,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+        Err(error) => return Err(of_io(path, &error)),
+    };
+    if is_empty {
+        return Ok(false);
+    }
+    // Not read-only: to read a log that a crash left, SQLite needs to write its index.
+    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE);
+    let connection = connection.map_err(|error| of_sqlite(path, &error))?;
+    let version = check(&connection, MIGRATIONS).map_err(|refused| of_migration(path, refused))?;
+    Ok(version >= SEALED_SINCE)
 }
 
 fn check_sqlite_version() -> Result<(), OpenError> {
@@ -233,12 +288,32 @@ pub(crate) const SYNCHRONOUS_FULL: i64 = 2;
 fn end_sessions(connection: &Connection) -> rusqlite::Result<()> {
     let transaction = connection.unchecked_transaction()?;
     transaction.execute("DELETE FROM sessions", [])?;
-    transaction.execute(RELEASE_ALL, [])?;
+    transaction.execute(RELEASE_ALL, [TRIAL_AFTER_LOST_CLAIMS])?;
     transaction.commit()
 }
 
-pub(crate) const RELEASE_ALL: &str = "UPDATE deliveries INDEXED BY deliveries_open \
-     SET state = 0, session = NULL WHERE state = 1";
+pub(crate) const RELEASE_ALL: &str =
+    concat!("UPDATE deliveries INDEXED BY deliveries_open SET ", losing!(), " WHERE state = 1");
+
+fn of_migration(path: &Path, refused: MigrationRefused) -> OpenError {
+    match refused {
+        MigrationRefused::TooNew { found } => {
+            OpenError::TooNew { path: path.to_owned(), found, known: MIGRATIONS.len() }
+        }
+        MigrationRefused::Foreign => OpenError::NotADatabase(path.to_owned()),
+        MigrationRefused::Sqlite(error) => of_sqlite(path, &error),
+    }
+}
+
+fn of_keys(path: &Path, refused: KeysRefused) -> OpenError {
+    let path = path.to_owned();
+    match refused {
+        KeysRefused::Missing(id) => OpenError::KeyMissing { path, id },
+        KeysRefused::Wrong(id) => OpenError::KeyWrong { path, id },
+        KeysRefused::Damaged(failure) => OpenError::Damaged { path, reason: failure.to_string() },
+        KeysRefused::Sqlite(error) => of_sqlite(&path, &error),
+    }
+}
 
 fn of_io(path: &Path, error: &io::Error) -> OpenError {
     let path = path.to_owned();

@@ -1,17 +1,22 @@
 //! The queue's half of the port: sessions and waiting lanes here, the rest where it is done.
 
 use async_trait::async_trait;
+use domain::audit::AuditNote;
 use domain::id::{AccountId, EndpointId, EventId};
+use domain::limits::TRIAL_AFTER_LOST_CLAIMS;
 use domain::time::Timestamp;
+use store::StoreError;
 use store::queue::{
-    Accepted, Added, AttemptRecord, Extended, LaneClaim, LaneRoom, Lease, NewDelivery, NewEvent,
-    Queue, Recorded, SessionId, WaitingLane,
+    Accepted, Added, AttemptRecord, Extended, GivenBack, LaneClaim, LaneRoom, Lease, NewDelivery,
+    NewEvent, Queue, Recorded, SessionId, WaitingLane,
 };
 
-use crate::accept::weight;
+use crate::accept::{seal_bodies, weight};
 use crate::catalogue::find;
-use crate::failure::Result;
+use crate::claim::{losing, open_payloads};
+use crate::failure::{Failure, Result};
 use crate::ledger::Ledger;
+use crate::record::SealedRecord;
 use crate::row::Fields;
 use crate::writer::Haste;
 use crate::{Answer, SqliteStore};
@@ -44,10 +49,36 @@ impl Ledger<'_> {
         }
         self.forget_sessions();
         self.execute(
-            "UPDATE deliveries INDEXED BY deliveries_open SET state = 0, session = NULL \
-             WHERE state = 1 AND session NOT IN (SELECT number FROM sessions)",
-            [],
+            concat!(
+                "UPDATE deliveries INDEXED BY deliveries_open SET ",
+                losing!(),
+                " WHERE state = 1 AND session NOT IN (SELECT number FROM sessions)"
+            ),
+            [TRIAL_AFTER_LOST_CLAIMS],
         )
+    }
+}
+
+impl SqliteStore {
+    /// Opens the payloads of what was claimed. If one does not open, nothing is claimed after all.
+    async fn open_claims(&self, mut claims: Vec<LaneClaim>) -> Answer<Vec<LaneClaim>> {
+        let claimed = claims.iter().flat_map(|claim| &claim.claimed);
+        let leases: Vec<_> = claimed.map(|claimed| claimed.lease).collect();
+        if leases.is_empty() {
+            return Ok(claims);
+        }
+        let vault = self.vault();
+        let opening = tokio::task::spawn_blocking(move || {
+            open_payloads(&vault, &mut claims)?;
+            Ok::<_, Failure>(claims)
+        });
+        let failed = match opening.await {
+            Ok(Ok(claims)) => return Ok(claims),
+            Ok(Err(failure)) => StoreError::from(failure),
+            Err(_) => StoreError::Unavailable("the process is stopping".to_owned()),
+        };
+        self.give_back(leases, GivenBack::Unused).await?;
+        Err(failed)
     }
 }
 
@@ -65,7 +96,8 @@ impl Queue for SqliteStore {
         self.write(Haste::AtOnce, 1, move |ledger| ledger.release_expired(now)).await
     }
 
-    async fn accept(&self, session: SessionId, events: Vec<NewEvent>) -> Answer<Vec<Accepted>> {
+    async fn accept(&self, session: SessionId, mut events: Vec<NewEvent>) -> Answer<Vec<Accepted>> {
+        seal_bodies(&self.vault, &mut events);
         let weight = weight(&events);
         // A remembered key that cannot be read refuses its event, and must not keep half the others.
         let may_fail = events.len() > 1 && events.iter().any(|new| new.idempotency.is_some());
@@ -85,11 +117,12 @@ impl Queue for SqliteStore {
         account: AccountId,
         event: EventId,
         delivery: NewDelivery,
-        now: Timestamp,
+        note: AuditNote,
     ) -> Answer<Added> {
-        self.write(Haste::AtOnce, 2, move |ledger| {
-            ledger
-                .in_savepoint(|ledger| ledger.add_delivery(session, account, event, &delivery, now))
+        let now = note.at;
+        let is_change = |added: &Added| matches!(added, Added::Created(_));
+        self.write_noted(3, note, is_change, move |ledger| {
+            ledger.add_delivery(session, account, event, &delivery, now)
         })
         .await
     }
@@ -101,18 +134,29 @@ impl Queue for SqliteStore {
         lanes: Vec<LaneRoom>,
     ) -> Answer<Vec<LaneClaim>> {
         let weight = lanes.iter().map(|lane| lane.room).fold(0, usize::saturating_add);
-        self.write(Haste::AtOnce, weight, move |ledger| {
+        let claim = move |ledger: &mut Ledger<'_>| {
             ledger.in_savepoint(|ledger| ledger.claim_due(session, now, &lanes))
-        })
-        .await
+        };
+        let claims = self.write(Haste::AtOnce, weight, claim).await?;
+        self.open_claims(claims).await
     }
 
-    async fn give_back(&self, leases: Vec<Lease>) -> Answer<Vec<Recorded>> {
-        self.write(Haste::AtOnce, leases.len(), move |ledger| ledger.give_back(&leases)).await
+    async fn give_back(&self, leases: Vec<Lease>, why: GivenBack) -> Answer<Vec<Recorded>> {
+        self.write(Haste::AtOnce, leases.len(), move |ledger| ledger.give_back(&leases, why)).await
+    }
+
+    async fn begin_trial(&self, lease: Lease) -> Answer<Recorded> {
+        self.write(Haste::AtOnce, 1, move |ledger| ledger.begin_trial(lease)).await
+    }
+
+    async fn set_aside(&self, leases: Vec<Lease>, at: Timestamp) -> Answer<Vec<Recorded>> {
+        self.write(Haste::AtOnce, leases.len(), move |ledger| ledger.set_aside(&leases, at)).await
     }
 
     async fn record(&self, attempts: Vec<AttemptRecord>) -> Answer<Vec<Recorded>> {
         let weight = 2 * attempts.len();
+        let seal = |record| SealedRecord::of(record, &self.vault);
+        let attempts: Vec<_> = attempts.into_iter().map(seal).collect();
         self.write(Haste::CanWait, weight, move |ledger| ledger.record(&attempts)).await
     }
 

@@ -1,27 +1,45 @@
 //! Attempts recorded: one row changed and one inserted for each.
 
-use domain::attempt::{Attempt, Outcome};
+use domain::attempt::Outcome;
 use domain::delivery::{StateName, Transition};
+use domain::sealing::Binding;
 use domain::time::Timestamp;
 use rusqlite::{OptionalExtension as _, params};
 use store::queue::{AttemptRecord, Recorded};
+use store::vault::Vault;
 
 use crate::failure::Result;
 use crate::ledger::Ledger;
-use crate::row::nanoseconds;
+use crate::row::{exchange, nanoseconds};
 use crate::state;
 
+/// An attempt to record, with what was sent and answered sealed.
+pub(crate) struct SealedRecord {
+    record: AttemptRecord,
+    exchange: Vec<u8>,
+}
+
+impl SealedRecord {
+    pub(crate) fn of(record: AttemptRecord, vault: &Vault) -> Self {
+        let attempt = &record.attempt;
+        let plain = exchange(&attempt.request_head, &attempt.response_excerpt);
+        let place = Binding::Exchange(record.lease.delivery, attempt.number);
+        Self { exchange: vault.seal_data(&place, &plain), record }
+    }
+}
+
 impl Ledger<'_> {
-    pub(crate) fn record(&mut self, records: &[AttemptRecord]) -> Result<Vec<Recorded>> {
+    pub(crate) fn record(&mut self, records: &[SealedRecord]) -> Result<Vec<Recorded>> {
         records.iter().map(|record| self.record_one(record)).collect()
     }
 
-    fn record_one(&mut self, record: &AttemptRecord) -> Result<Recorded> {
+    fn record_one(&mut self, sealed: &SealedRecord) -> Result<Recorded> {
+        let record = &sealed.record;
         // Nearly all attempts are first ones, and that there is none before is checked by the
         // statement that moves the delivery; only for others the chain is looked up.
         let place = self.take_place()?;
         if record.attempt.number <= 1 && self.move_delivery(record, None, place)? {
-            self.insert_attempt(&record.attempt, None, place)?;
+            self.insert_attempt(sealed, None, place)?;
             return Ok(self.count(record.transition));
         }
         let last_attempt: Option<Option<i64>> = self
@@ -32,7 +50,7 @@ impl Ledger<'_> {
         if !self.move_delivery(record, last_attempt, place)? {
             return Ok(Recorded::LeaseLost);
         }
-        self.insert_attempt(&record.attempt, last_attempt, place)?;
+        self.insert_attempt(sealed, last_attempt, place)?;
         Ok(self.count(record.transition))
     }
 
@@ -76,10 +94,11 @@ impl Ledger<'_> {
 
     fn insert_attempt(
         &mut self,
-        attempt: &Attempt,
+        sealed: &SealedRecord,
         earlier: Option<i64>,
         place: i64,
     ) -> Result<()> {
+        let attempt = &sealed.record.attempt;
         let (status, retry_after, failure) = match attempt.outcome {
             Outcome::Answered { status, retry_after } => (Some(status), retry_after, None),
             Outcome::Failed(failure) => (None, None, Some(failure.name())),
@@ -98,8 +117,7 @@ impl Ledger<'_> {
             retry_after.map(nanoseconds),
             failure,
             attempt.next_at.map(Timestamp::as_millis),
-            attempt.request_head,
-            attempt.response_excerpt,
+            sealed.exchange,
         ])?;
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Rows to domain types and back.
 //!
 //! Promise: a row that says something we never write becomes [`Failure::Unreadable`], naming
-//! table, column and row; never a panic, never a guess.
+//! table, column and row; never a panic, never a guess. So does a sealed text that does not open.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -10,17 +10,20 @@ use domain::account::{Account, Username};
 use domain::contract::Contract;
 use domain::custom_headers::CustomHeaders;
 use domain::endpoint::{
-    DisabledReason, Endpoint, EndpointStatus, MaxInFlight, RetrySchedule, Subscription,
+    DisabledReason, Endpoint, EndpointStatus, MaxInFlight, PreviousSecret, RetrySchedule,
+    Subscription,
 };
 use domain::event::{EntityId, EventType};
 use domain::id::{AccountId, EndpointId, KeyId};
 use domain::matching::NoDelivery;
+use domain::sealing::Binding;
 use domain::secret::SigningSecret;
 use domain::target_url::TargetUrl;
 use domain::time::Timestamp;
 use rusqlite::Row;
 use rusqlite::types::{FromSql, ValueRef};
 use store::catalogue::KeyRecord;
+use store::vault::Vault;
 
 use crate::failure::{Failure, Result};
 
@@ -80,6 +83,18 @@ impl<'r, 's> Fields<'r, 's> {
         let value = self.row.get_ref(column).ok();
         let bytes = value.and_then(|value| value.as_blob().ok());
         bytes.and_then(read).ok_or_else(|| self.unreadable(column))
+    }
+
+    /// What `read` makes of the column's bytes, unless it is NULL.
+    pub(crate) fn decode_if_any<T>(
+        &self,
+        column: &'static str,
+        read: impl FnOnce(&[u8]) -> Option<T>,
+    ) -> Result<Option<T>> {
+        match self.row.get_ref(column) {
+            Ok(ValueRef::Null) => Ok(None),
+            _ => self.decode(column, read).map(Some),
+        }
     }
 
     /// The id in the column.
@@ -161,14 +176,30 @@ pub(crate) fn key(row: &Row<'_>) -> Result<KeyRecord> {
     })
 }
 
-pub(crate) fn endpoint(row: &Row<'_>) -> Result<Endpoint> {
+pub(crate) fn endpoint(row: &Row<'_>, vault: &Vault) -> Result<Endpoint> {
     let fields = Fields::new("endpoints", row);
+    let id = fields.id("id", EndpointId::from_bytes)?;
+    let account = fields.id("account", AccountId::from_bytes)?;
+    let opened = |binding: Binding, sealed: &[u8]| {
+        String::from_utf8(vault.open_secret(&binding, sealed).ok()?).ok()
+    };
+    let secret =
+        |binding: Binding, sealed: &[u8]| SigningSecret::parse(&opened(binding, sealed)?).ok();
+    let previous_secret = fields
+        .decode_if_any("previous_secret", |it| secret(Binding::PreviousSecret(account, id), it))?;
     Ok(Endpoint {
-        id: fields.id("id", EndpointId::from_bytes)?,
-        account: fields.id("account", AccountId::from_bytes)?,
+        id,
+        account,
         contract: fields.parse("contract", Contract::from_name)?,
         url: fields.parse("url", |text| TargetUrl::from_stored(text).ok())?,
-        secret: fields.parse("secret", |text| SigningSecret::parse(text).ok())?,
+        secret: fields.decode("secret", |it| secret(Binding::Secret(account, id), it))?,
+        previous_secret: match previous_secret {
+            Some(secret) => {
+                let signs_until = fields.instant("previous_signs_until")?;
+                Some(PreviousSecret { secret, signs_until })
+            }
+            None => None,
+        },
         status: match fields.parse_if_any("disabled_reason", DisabledReason::from_name)? {
             Some(reason) => EndpointStatus::Disabled(reason),
             None => EndpointStatus::Enabled,
@@ -179,7 +210,9 @@ pub(crate) fn endpoint(row: &Row<'_>) -> Result<Endpoint> {
         },
         entity_id: fields.parse_if_any("entity_id", |text| EntityId::parse(text).ok())?,
         description: fields.get("description")?,
-        headers: fields.parse("headers", parse_headers)?,
+        headers: fields.decode("headers", |sealed| {
+            parse_headers(&opened(Binding::Headers(account, id), sealed)?)
+        })?,
         max_in_flight: match fields.get::<Option<u32>>("max_in_flight")? {
             Some(number) => {
                 let checked = MaxInFlight::new(u64::from(number));
@@ -191,6 +224,28 @@ pub(crate) fn endpoint(row: &Row<'_>) -> Result<Endpoint> {
         created_at: fields.instant("created_at")?,
         updated_at: fields.instant("updated_at")?,
     })
+}
+
+/// An endpoint's texts, sealed for its row.
+pub(crate) struct SealedTexts {
+    pub(crate) secret: Vec<u8>,
+    pub(crate) previous_secret: Option<Vec<u8>>,
+    pub(crate) headers: Vec<u8>,
+}
+
+impl SealedTexts {
+    pub(crate) fn of(endpoint: &Endpoint, vault: &Vault) -> Self {
+        let (account, id) = (endpoint.account, endpoint.id);
+        let seal = |binding: Binding, text: &str| vault.seal_secret(&binding, text.as_bytes());
+        let previous = endpoint.previous_secret.as_ref();
+        Self {
+            secret: seal(Binding::Secret(account, id), endpoint.secret.reveal()),
+            previous_secret: previous.map(|previous| {
+                seal(Binding::PreviousSecret(account, id), previous.secret.reveal())
+            }),
+            headers: seal(Binding::Headers(account, id), &headers(&endpoint.headers)),
+        }
+    }
 }
 
 fn parse_event_types(text: &str) -> Option<Vec<EventType>> {
@@ -234,6 +289,25 @@ pub(crate) fn schedule(schedule: &RetrySchedule) -> String {
 
 pub(crate) fn parse_entity_ids(text: &str) -> Option<Vec<EntityId>> {
     text.lines().map(|line| EntityId::parse(line).ok()).collect()
+}
+
+/// What was sent and answered, to be sealed as one: the length of the request head in 4 bytes, most
+/// significant first, the head, and the excerpt of the answer.
+pub(crate) fn exchange(request_head: &str, response_excerpt: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(4 + request_head.len() + response_excerpt.len());
+    let head_bytes = u32::try_from(request_head.len()).expect("a head is far below 4 GiB");
+    plain.extend_from_slice(&head_bytes.to_be_bytes());
+    plain.extend_from_slice(request_head.as_bytes());
+    plain.extend_from_slice(response_excerpt);
+    plain
+}
+
+/// Request head and response excerpt.
+pub(crate) fn parse_exchange(plain: &[u8]) -> Option<(String, Vec<u8>)> {
+    let (head_bytes, rest) = plain.split_first_chunk::<4>()?;
+    let head_bytes = usize::try_from(u32::from_be_bytes(*head_bytes)).ok()?;
+    let (head, excerpt) = rest.split_at_checked(head_bytes)?;
+    Some((std::str::from_utf8(head).ok()?.to_owned(), excerpt.to_vec()))
 }
 
 /// Endpoints without a delivery, 17 bytes each: the id, and a letter for the reason.
@@ -286,6 +360,13 @@ mod tests {
         }
         assert_eq!(parse_not_made(&blob), Some(entries.to_vec()));
         assert_eq!(parse_not_made(&blob[1..]), None);
+
+        let plain = exchange("POST / HTTP/1.1\n", b"\xff\0ok");
+        let read = ("POST / HTTP/1.1\n".to_owned(), b"\xff\0ok".to_vec());
+        assert_eq!(parse_exchange(&plain), Some(read));
+        assert_eq!(parse_exchange(&exchange("", b"")), Some((String::new(), Vec::new())));
+        assert_eq!(parse_exchange(&plain[..10]), None);
+        assert_eq!(parse_exchange(&plain[..3]), None);
     }
 
     #[test]

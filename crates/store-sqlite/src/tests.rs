@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::task::{Context, Waker};
 
@@ -12,9 +13,12 @@ use domain::contract::Contract;
 use domain::endpoint::Endpoint;
 use domain::event::{Event, EventType};
 use domain::id::{DeliveryId, EventId, KeyId};
+use domain::sealing::{KEY_BYTES, KeyRing, SealingKey, SealingKeyId};
 use domain::testing::{TEST_START, an_account, an_endpoint};
 use store::catalogue::{AccountCreated, Catalogue as _, KeyRecord};
+use store::conformance::scene::note_at;
 use store::queue::{Accepted, NewDelivery, NewEvent, Queue as _, SessionId};
+use store::vault::Vault;
 use tempfile::TempDir;
 
 use crate::SqliteStore;
@@ -24,7 +28,31 @@ use crate::writer::Haste;
 mod backlog;
 mod failing;
 mod group_commit;
+mod logged;
 mod reading;
+mod sealed;
+mod upgrading;
+
+/// A vault with one master key, as every process has it that opens a file of these tests.
+pub(crate) fn a_vault() -> Arc<Vault> {
+    a_vault_with(KeyRing::of(a_key(1)))
+}
+
+fn a_vault_with(master: KeyRing) -> Arc<Vault> {
+    static DRAWN: AtomicU64 = AtomicU64::new(1);
+    let fill = |bytes: &mut [u8]| {
+        // Never the same twice, which is all that these tests ask of chance.
+        let drawn = DRAWN.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+        for (index, byte) in bytes.iter_mut().enumerate() {
+            *byte = drawn[index % drawn.len()] ^ (index / drawn.len()) as u8;
+        }
+    };
+    Arc::new(Vault::new(master, Arc::new(fill)))
+}
+
+fn a_key(number: u8) -> SealingKey {
+    SealingKey::new(SealingKeyId::from_bytes([number; 8]), [0xd0 + number; KEY_BYTES])
+}
 
 /// An open store with an account and an endpoint.
 struct Scene {
@@ -40,7 +68,7 @@ impl Scene {
     async fn open() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("postrider.db");
-        let store = Arc::new(SqliteStore::open(&path).unwrap());
+        let store = Arc::new(SqliteStore::open(&path, a_vault()).unwrap());
         let session = store.begin_session(TEST_START).await.unwrap();
         let account = an_account(Contract::Standard, 1);
         let key = KeyRecord {
@@ -51,10 +79,11 @@ impl Scene {
             created_at: TEST_START,
             last_used_at: None,
         };
-        let created = store.create_account(account.clone(), key).await.unwrap();
+        let created =
+            store.create_account(account.clone(), key, note_at(TEST_START)).await.unwrap();
         assert_eq!(created, AccountCreated::Created);
         let endpoint = an_endpoint(&account, 1);
-        store.create_endpoint(endpoint.clone(), 10).await.unwrap();
+        store.create_endpoint(endpoint.clone(), 10, note_at(TEST_START)).await.unwrap();
         Self { store, account, endpoint, session, path, _directory: directory }
     }
 

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use store::StoreError;
+use store::vault::Vault;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 
@@ -116,6 +117,7 @@ pub(crate) struct Workplace {
     pub(crate) checkpointer: Checkpointer,
     pub(crate) gauges: Arc<Gauges>,
     pub(crate) condition: Arc<Condition>,
+    pub(crate) vault: Arc<Vault>,
     /// Held until the last write is done.
     pub(crate) lock: Arc<FileLock>,
 }
@@ -221,9 +223,10 @@ struct Last {
 
 impl Shift {
     fn work(mut self, workplace: Workplace) {
-        let Workplace { connection, mut checkpointer, gauges, condition, lock } = workplace;
+        let Workplace { connection, mut checkpointer, gauges, condition, vault, lock } = workplace;
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            self.commit_all(&connection, &mut checkpointer, &gauges, &condition)
+            let ledger = Ledger::new(&connection, &vault)?;
+            self.commit_all(ledger, &mut checkpointer, &gauges, &condition)
         }));
         match outcome {
             Ok(Ok(())) => {}
@@ -267,12 +270,11 @@ impl Shift {
     /// Commits until closed or abandoned; an error is one after which nothing may be acknowledged.
     fn commit_all(
         &mut self,
-        connection: &Connection,
+        mut ledger: Ledger<'_>,
         checkpointer: &mut Checkpointer,
         gauges: &Gauges,
         condition: &Condition,
     ) -> Result<()> {
-        let mut ledger = Ledger::new(connection)?;
         while self.gather() {
             if condition.broken().is_some() {
                 return Ok(());
@@ -286,7 +288,7 @@ impl Shift {
                     self.batch.answer(Some(&Verdict::from(&failure)));
                 }
             }
-            checkpointer.after_commit(connection)?;
+            checkpointer.after_commit(ledger.connection)?;
         }
         Ok(())
     }

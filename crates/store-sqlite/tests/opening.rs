@@ -3,12 +3,29 @@
 #![allow(clippy::unwrap_used, reason = "these are tests: an error is a failure")]
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use domain::sealing::{KEY_BYTES, KeyRing, SealingKey, SealingKeyId};
 use rusqlite::Connection;
 use store::catalogue::Catalogue as _;
 use store::queue::Queue as _;
+use store::vault::Vault;
 use store_sqlite::{OpenError, SqliteStore};
 use tempfile::TempDir;
+
+/// A vault with one master key, and chance that is never the same twice.
+fn a_vault() -> Arc<Vault> {
+    static DRAWN: AtomicU64 = AtomicU64::new(1);
+    let fill = |bytes: &mut [u8]| {
+        let drawn = DRAWN.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+        for (index, byte) in bytes.iter_mut().enumerate() {
+            *byte = drawn[index % drawn.len()] ^ (index / drawn.len()) as u8;
+        }
+    };
+    let master = SealingKey::new(SealingKeyId::from_bytes([1; 8]), [1; KEY_BYTES]);
+    Arc::new(Vault::new(KeyRing::of(master), Arc::new(fill)))
+}
 
 fn directory() -> (TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
@@ -18,7 +35,9 @@ fn directory() -> (TempDir, PathBuf) {
 
 /// The error, which must be one line that names the file.
 fn refusal(path: &Path) -> OpenError {
-    let Err(error) = SqliteStore::open(path) else { panic!("{} was opened", path.display()) };
+    let Err(error) = SqliteStore::open(path, a_vault()) else {
+        panic!("{} was opened", path.display())
+    };
     let line = error.to_string();
     assert!(!line.contains('\n'), "{line}");
     assert!(line.contains(&*path.file_name().unwrap().to_string_lossy()), "{line}");
@@ -28,20 +47,22 @@ fn refusal(path: &Path) -> OpenError {
 #[test]
 fn a_second_opener_of_a_file_is_refused_until_the_first_is_gone() {
     let (_directory, path) = directory();
-    let first = SqliteStore::open(&path).unwrap();
+    let first = SqliteStore::open(&path, a_vault()).unwrap();
     assert!(matches!(refusal(&path), OpenError::Locked(_)));
     drop(first);
-    SqliteStore::open(&path).unwrap();
+    SqliteStore::open(&path, a_vault()).unwrap();
 }
 
 #[cfg(unix)]
 #[test]
 fn a_second_opener_is_refused_under_every_name_of_the_file() {
     let (directory, path) = directory();
-    let _first = SqliteStore::open(&path).unwrap();
+    let _first = SqliteStore::open(&path, a_vault()).unwrap();
     let link = directory.path().join("link.db");
     std::os::unix::fs::symlink(&path, &link).unwrap();
-    let Err(OpenError::Locked(named)) = SqliteStore::open(&link) else { panic!("opened twice") };
+    let Err(OpenError::Locked(named)) = SqliteStore::open(&link, a_vault()) else {
+        panic!("opened twice")
+    };
     assert_eq!(named, path.canonicalize().unwrap());
 }
 
@@ -50,7 +71,7 @@ fn a_second_opener_is_refused_under_every_name_of_the_file() {
 fn nobody_but_its_owner_may_read_a_new_store() {
     use std::os::unix::fs::PermissionsExt as _;
     let (directory, path) = directory();
-    let _store = SqliteStore::open(&path).unwrap();
+    let _store = SqliteStore::open(&path, a_vault()).unwrap();
     for entry in std::fs::read_dir(directory.path()).unwrap() {
         let entry = entry.unwrap();
         let mode = entry.metadata().unwrap().permissions().mode();
@@ -113,8 +134,8 @@ fn a_link_to_a_file_that_does_not_exist_yet_is_refused() {
     std::os::unix::fs::symlink(&path, &link).unwrap();
     refusal(&link);
     assert!(!path.exists());
-    drop(SqliteStore::open(&path).unwrap());
-    drop(SqliteStore::open(&link).unwrap());
+    drop(SqliteStore::open(&path, a_vault()).unwrap());
+    drop(SqliteStore::open(&link, a_vault()).unwrap());
 }
 
 #[test]
@@ -129,7 +150,7 @@ fn a_database_of_another_program_keeps_every_byte() {
 #[test]
 fn a_database_of_a_later_version_is_refused() {
     let (_directory, path) = directory();
-    drop(SqliteStore::open(&path).unwrap());
+    drop(SqliteStore::open(&path, a_vault()).unwrap());
     let later = Connection::open(&path).unwrap();
     later.pragma_update(None, "user_version", 1_000).unwrap();
     drop(later);
@@ -140,7 +161,7 @@ fn a_database_of_a_later_version_is_refused() {
 #[test]
 fn a_damaged_database_is_said_to_be_damaged() {
     let (_directory, path) = directory();
-    drop(SqliteStore::open(&path).unwrap());
+    drop(SqliteStore::open(&path, a_vault()).unwrap());
     // The process that opens reads the whole schema; its page holds nonsense now.
     let clean = Connection::open(&path).unwrap();
     clean.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
@@ -156,11 +177,11 @@ fn a_damaged_database_is_said_to_be_damaged() {
 async fn a_closed_store_leaves_an_empty_log_and_a_dropped_one_all_it_acknowledged() {
     let (_directory, path) = directory();
     let log = || std::fs::metadata(path.with_extension("db-wal")).map_or(0, |log| log.len());
-    let store = SqliteStore::open(&path).unwrap();
+    let store = SqliteStore::open(&path, a_vault()).unwrap();
     let pepper = store.read_or_create_pepper([7; 32]).await.unwrap();
     drop(store);
     assert!(log() > 0);
-    let store = SqliteStore::open(&path).unwrap();
+    let store = SqliteStore::open(&path, a_vault()).unwrap();
     assert_eq!(store.read_or_create_pepper([8; 32]).await.unwrap(), pepper);
     store.close().await.unwrap();
     assert_eq!(log(), 0);
@@ -169,13 +190,13 @@ async fn a_closed_store_leaves_an_empty_log_and_a_dropped_one_all_it_acknowledge
 #[tokio::test]
 async fn what_is_acknowledged_is_in_the_files_at_that_moment() {
     let (_directory, path) = directory();
-    let store = SqliteStore::open(&path).unwrap();
+    let store = SqliteStore::open(&path, a_vault()).unwrap();
     let pepper = store.read_or_create_pepper([7; 32]).await.unwrap();
     let (_elsewhere, copy) = self::directory();
     for suffix in ["", "-wal"] {
         let name = |path: &Path| PathBuf::from(format!("{}{suffix}", path.display()));
         std::fs::copy(name(&path), name(&copy)).unwrap();
     }
-    let found = SqliteStore::open(&copy).unwrap();
+    let found = SqliteStore::open(&copy, a_vault()).unwrap();
     assert_eq!(found.read_or_create_pepper([8; 32]).await.unwrap(), pepper);
 }

@@ -1,10 +1,17 @@
 //! Accounts, keys and endpoints: created, read, changed, deleted.
+//!
+//! Whatever takes a note writes it into the audit log in the same step, if it changes anything.
+
+use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::account::{Account, AccountChange};
-use domain::endpoint::{Endpoint, EndpointChange};
+use domain::audit::AuditNote;
+use domain::endpoint::{Endpoint, EndpointChange, StillOverlapping};
 use domain::id::{AccountId, EndpointId, KeyId};
 use domain::page::{Page, PageRequest};
+use domain::sealing::SealingKeyId;
+use domain::secret::SigningSecret;
 use domain::time::Timestamp;
 
 use crate::StoreError;
@@ -60,6 +67,17 @@ pub enum EndpointCreated {
     NoAccount,
 }
 
+/// What came of giving an endpoint a new secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretRotated {
+    /// It has it; the endpoint as it is now.
+    Rotated(Box<Endpoint>),
+    /// The secret before the present one still signs.
+    StillOverlapping(StillOverlapping),
+    /// There is no such endpoint.
+    NoEndpoint,
+}
+
 /// What becomes of the deliveries of a deleted endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeletedHistory {
@@ -80,6 +98,7 @@ pub trait Catalogue: Send + Sync {
         &self,
         account: Account,
         first_key: KeyRecord,
+        note: AuditNote,
     ) -> Result<AccountCreated, StoreError>;
 
     /// The account, if there is one.
@@ -96,18 +115,19 @@ pub trait Catalogue: Send + Sync {
         &self,
         id: AccountId,
         change: AccountChange,
+        note: AuditNote,
     ) -> Result<Option<Account>, StoreError>;
 
     /// Deletes an account with its keys and endpoints at once; its events, deliveries and attempts
     /// are out of sight at once and out of storage as [`crate::Queue::clean`] goes along. Pending
     /// and leased deliveries count as cancelled at once. `false` if there is none.
-    async fn delete_account(&self, id: AccountId) -> Result<bool, StoreError>;
+    async fn delete_account(&self, id: AccountId, note: AuditNote) -> Result<bool, StoreError>;
 
     /// The account with its endpoints at its current version.
     async fn read_roster(&self, id: AccountId) -> Result<Option<Roster>, StoreError>;
 
     /// Stores a key. `false` if its account does not exist.
-    async fn create_key(&self, key: KeyRecord) -> Result<bool, StoreError>;
+    async fn create_key(&self, key: KeyRecord, note: AuditNote) -> Result<bool, StoreError>;
 
     /// The key with that public part.
     async fn find_key(&self, public_part: &str) -> Result<Option<KeyRecord>, StoreError>;
@@ -125,6 +145,7 @@ pub trait Catalogue: Send + Sync {
         &self,
         account: Option<AccountId>,
         id: KeyId,
+        note: AuditNote,
     ) -> Result<Option<String>, StoreError>;
 
     /// Notes when keys were last used; unknown keys are passed over.
@@ -136,6 +157,7 @@ pub trait Catalogue: Send + Sync {
         &self,
         endpoint: Endpoint,
         endpoints_max: usize,
+        note: AuditNote,
     ) -> Result<EndpointCreated, StoreError>;
 
     /// The endpoint, whoever's it is.
@@ -154,7 +176,7 @@ pub trait Catalogue: Send + Sync {
         account: AccountId,
         id: EndpointId,
         change: EndpointChange,
-        now: Timestamp,
+        note: AuditNote,
     ) -> Result<Option<Endpoint>, StoreError>;
 
     /// Deletes an endpoint of the account: it gets no delivery any more, its pending and leased
@@ -166,6 +188,26 @@ pub trait Catalogue: Send + Sync {
         account: AccountId,
         id: EndpointId,
         history: DeletedHistory,
-        now: Timestamp,
+        note: AuditNote,
     ) -> Result<bool, StoreError>;
+
+    /// Gives an endpoint of the account a new secret, as [`Endpoint::rotate_secret`] says, at the
+    /// note's instant.
+    async fn rotate_secret(
+        &self,
+        account: AccountId,
+        id: EndpointId,
+        new: SigningSecret,
+        overlap: Duration,
+        note: AuditNote,
+    ) -> Result<SecretRotated, StoreError>;
+
+    /// How many secrets are sealed under which master key, for keys that seal any. Empty for a
+    /// store that seals nothing.
+    async fn sealing_keys(&self) -> Result<Vec<(SealingKeyId, u64)>, StoreError>;
+
+    /// One small step of sealing again, under the master ring's active key, what is sealed under
+    /// another; at most `rows_max` rows. A step that finds data keys under another master key also
+    /// takes a new data key into use. Answers how many rows it sealed: 0 when nothing is left.
+    async fn reseal(&self, rows_max: usize) -> Result<usize, StoreError>;
 }

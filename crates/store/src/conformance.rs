@@ -4,7 +4,7 @@
 //! per case, in a module per topic, and [`model`], which compares it with
 //! [`crate::memory::MemoryStore`] over random sequences of calls. A case is a function over a
 //! [`Scene`]; its name is the sentence it proves. After every case the store is [audited](audit):
-//! the counts balance and no two readings contradict each other.
+//! the counts balance, the chain of the audit log holds, and no two readings contradict each other.
 //!
 //! Ids, instants and payloads in the cases are small and made up. A store must not read anything
 //! into an id but its order.
@@ -19,6 +19,7 @@ use crate::SharedStore;
 pub mod accept;
 pub mod accounts_and_keys;
 pub mod audit;
+pub mod audit_log;
 pub mod claims;
 pub mod counts;
 pub mod crash;
@@ -32,8 +33,10 @@ pub mod model;
 pub mod paging;
 pub mod records;
 pub mod replays;
+pub mod rotation;
 pub mod scene;
 pub mod sessions;
+pub mod suspects;
 
 pub use memory_harness::InMemory;
 pub use scene::Scene;
@@ -88,6 +91,17 @@ macro_rules! store_conformance {
                 a_roster_has_the_account_as_it_is_now
                 the_version_of_a_roster_grows_with_every_change
                 the_version_of_a_roster_stays_while_nothing_changes
+            }
+            rotation {
+                both_secrets_are_kept_until_the_instant_asked_for
+                a_second_rotation_inside_the_overlap_is_refused_and_changes_nothing
+                a_rotation_after_the_overlap_forgets_the_secret_before_the_last
+                a_rotation_without_overlap_drops_every_secret_before_it_at_once
+                a_secret_is_rotated_for_its_account_alone
+                a_change_of_an_endpoint_leaves_its_secrets_alone
+                both_secrets_and_their_instant_are_there_after_a_crash
+                an_event_matched_before_a_rotation_is_not_stored
+                of_rotations_at_once_with_an_overlap_one_happens
             }
             accept {
                 an_event_and_its_deliveries_read_back_as_they_were_accepted
@@ -169,6 +183,26 @@ macro_rules! store_conformance {
                 a_lease_given_back_leaves_the_delivery_due_as_it_was
                 leases_given_back_are_answered_in_order_and_each_by_itself
             }
+            suspects {
+                a_claim_that_ends_with_its_session_is_lost
+                a_claim_that_ends_with_its_process_is_lost
+                a_delivery_born_leased_is_lost_with_its_session
+                a_lease_given_back_unused_is_no_lost_claim
+                a_lease_given_back_unanswered_is_a_lost_claim_due_as_it_was
+                a_lost_lease_given_back_unanswered_counts_nothing
+                a_recorded_attempt_starts_the_count_of_lost_claims_anew
+                a_bystander_of_crashes_is_never_counted_beyond_its_trial
+                a_claim_lost_on_trial_is_counted_however_it_is_lost
+                a_trial_ends_with_its_lease
+                a_lost_lease_begins_no_trial
+                what_was_not_claimed_is_not_lost
+                a_delivery_set_aside_is_exhausted_without_an_attempt
+                a_delivery_set_aside_after_attempts_keeps_them
+                a_lost_lease_sets_nothing_aside
+                deliveries_are_set_aside_in_order_and_each_by_itself
+                a_deleted_endpoint_has_nothing_to_try_or_set_aside
+                a_replay_of_a_delivery_set_aside_has_lost_no_claim
+            }
             sessions {
                 no_two_sessions_have_one_id
                 what_a_released_session_held_is_claimable_due_as_it_was
@@ -232,6 +266,23 @@ macro_rules! store_conformance {
                 each_change_of_a_delivery_moves_one_count_to_another
                 the_counts_are_the_same_after_a_crash
                 a_store_that_is_well_says_so
+            }
+            audit_log {
+                each_change_leaves_one_entry_with_its_note
+                an_account_or_key_that_is_not_changed_leaves_no_entry
+                an_endpoint_that_is_not_changed_leaves_no_entry
+                a_replay_that_is_not_made_leaves_no_entry
+                deliveries_go_their_way_without_entries
+                an_entry_reads_back_as_its_note_was_written
+                the_first_entry_has_number_1_and_each_links_to_the_one_before
+                of_50_writers_at_once_each_change_has_its_entry_and_no_number_is_missing
+                the_chain_goes_on_after_a_crash
+                deleting_an_account_leaves_its_entries
+                entries_are_filtered_by_account_action_and_instant
+                pages_of_entries_neither_repeat_nor_skip_while_entries_arrive
+                a_page_of_entries_may_begin_below_any_number
+                the_chain_is_read_on_from_any_entry
+                what_is_rare_in_a_long_log_is_found_page_by_page
             }
             crash {
                 accounts_keys_and_endpoints_are_there_after_a_crash

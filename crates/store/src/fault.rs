@@ -9,25 +9,11 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard};
 
-use async_trait::async_trait;
-use domain::account::{Account, AccountChange};
-use domain::attempt::Attempt;
-use domain::delivery::Delivery;
-use domain::endpoint::{Endpoint, EndpointChange};
-use domain::id::{AccountId, DeliveryId, EndpointId, EventId, KeyId};
-use domain::page::{Page, PageRequest};
-use domain::time::Timestamp;
 use tokio::sync::watch;
 
-use crate::catalogue::{
-    AccountCreated, Catalogue, DeletedHistory, EndpointCreated, KeyRecord, Roster,
-};
-use crate::history::{Counts, DeliveryFilter, EventDetail, EventFilter, EventWithData, History};
-use crate::queue::{
-    Accepted, Added, AttemptRecord, Extended, LaneClaim, LaneRoom, Lease, NewDelivery, NewEvent,
-    Queue, Recorded, SessionId, WaitingLane,
-};
 use crate::{SharedStore, StoreError};
+
+mod port;
 
 /// A method of the port, named as there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -51,6 +37,9 @@ pub enum Method {
     ListEndpoints,
     ChangeEndpoint,
     DeleteEndpoint,
+    RotateSecret,
+    SealingKeys,
+    Reseal,
     BeginSession,
     ExtendSession,
     ReleaseExpired,
@@ -58,6 +47,8 @@ pub enum Method {
     AddDelivery,
     ClaimDue,
     GiveBack,
+    BeginTrial,
+    SetAside,
     Record,
     WaitingLanes,
     Clean,
@@ -69,6 +60,9 @@ pub enum Method {
     ListAttempts,
     Counts,
     Check,
+    Note,
+    ListAudit,
+    ReadAudit,
 }
 
 /// What goes wrong with one call.
@@ -239,232 +233,5 @@ impl FaultStore {
             }
             Some(Fault::Broken) => Err(StoreError::Broken("fails for good".to_owned())),
         }
-    }
-}
-
-#[async_trait]
-impl Catalogue for FaultStore {
-    async fn read_or_create_pepper(&self, candidate: [u8; 32]) -> Result<[u8; 32], StoreError> {
-        self.call(Method::ReadOrCreatePepper, self.store.read_or_create_pepper(candidate)).await
-    }
-
-    async fn create_account(
-        &self,
-        account: Account,
-        first_key: KeyRecord,
-    ) -> Result<AccountCreated, StoreError> {
-        self.call(Method::CreateAccount, self.store.create_account(account, first_key)).await
-    }
-
-    async fn read_account(&self, id: AccountId) -> Result<Option<Account>, StoreError> {
-        self.call(Method::ReadAccount, self.store.read_account(id)).await
-    }
-
-    async fn find_account(&self, username: &str) -> Result<Option<AccountId>, StoreError> {
-        self.call(Method::FindAccount, self.store.find_account(username)).await
-    }
-
-    async fn list_accounts(&self, page: PageRequest) -> Result<Page<Account>, StoreError> {
-        self.call(Method::ListAccounts, self.store.list_accounts(page)).await
-    }
-
-    async fn change_account(
-        &self,
-        id: AccountId,
-        change: AccountChange,
-    ) -> Result<Option<Account>, StoreError> {
-        self.call(Method::ChangeAccount, self.store.change_account(id, change)).await
-    }
-
-    async fn delete_account(&self, id: AccountId) -> Result<bool, StoreError> {
-        self.call(Method::DeleteAccount, self.store.delete_account(id)).await
-    }
-
-    async fn read_roster(&self, id: AccountId) -> Result<Option<Roster>, StoreError> {
-        self.call(Method::ReadRoster, self.store.read_roster(id)).await
-    }
-
-    async fn create_key(&self, key: KeyRecord) -> Result<bool, StoreError> {
-        self.call(Method::CreateKey, self.store.create_key(key)).await
-    }
-
-    async fn find_key(&self, public_part: &str) -> Result<Option<KeyRecord>, StoreError> {
-        self.call(Method::FindKey, self.store.find_key(public_part)).await
-    }
-
-    async fn list_keys(
-        &self,
-        account: Option<AccountId>,
-        page: PageRequest,
-    ) -> Result<Page<KeyRecord>, StoreError> {
-        self.call(Method::ListKeys, self.store.list_keys(account, page)).await
-    }
-
-    async fn delete_key(
-        &self,
-        account: Option<AccountId>,
-        id: KeyId,
-    ) -> Result<Option<String>, StoreError> {
-        self.call(Method::DeleteKey, self.store.delete_key(account, id)).await
-    }
-
-    async fn note_key_uses(&self, uses: Vec<(KeyId, Timestamp)>) -> Result<(), StoreError> {
-        self.call(Method::NoteKeyUses, self.store.note_key_uses(uses)).await
-    }
-
-    async fn create_endpoint(
-        &self,
-        endpoint: Endpoint,
-        endpoints_max: usize,
-    ) -> Result<EndpointCreated, StoreError> {
-        self.call(Method::CreateEndpoint, self.store.create_endpoint(endpoint, endpoints_max)).await
-    }
-
-    async fn find_endpoint(&self, id: EndpointId) -> Result<Option<Endpoint>, StoreError> {
-        self.call(Method::FindEndpoint, self.store.find_endpoint(id)).await
-    }
-
-    async fn list_endpoints(
-        &self,
-        account: AccountId,
-        page: PageRequest,
-    ) -> Result<Page<Endpoint>, StoreError> {
-        self.call(Method::ListEndpoints, self.store.list_endpoints(account, page)).await
-    }
-
-    async fn change_endpoint(
-        &self,
-        account: AccountId,
-        id: EndpointId,
-        change: EndpointChange,
-        now: Timestamp,
-    ) -> Result<Option<Endpoint>, StoreError> {
-        self.call(Method::ChangeEndpoint, self.store.change_endpoint(account, id, change, now))
-            .await
-    }
-
-    async fn delete_endpoint(
-        &self,
-        account: AccountId,
-        id: EndpointId,
-        history: DeletedHistory,
-        now: Timestamp,
-    ) -> Result<bool, StoreError> {
-        self.call(Method::DeleteEndpoint, self.store.delete_endpoint(account, id, history, now))
-            .await
-    }
-}
-
-#[async_trait]
-impl Queue for FaultStore {
-    async fn begin_session(&self, until: Timestamp) -> Result<SessionId, StoreError> {
-        self.call(Method::BeginSession, self.store.begin_session(until)).await
-    }
-
-    async fn extend_session(
-        &self,
-        session: SessionId,
-        until: Timestamp,
-    ) -> Result<Extended, StoreError> {
-        self.call(Method::ExtendSession, self.store.extend_session(session, until)).await
-    }
-
-    async fn release_expired(&self, now: Timestamp) -> Result<usize, StoreError> {
-        self.call(Method::ReleaseExpired, self.store.release_expired(now)).await
-    }
-
-    async fn accept(
-        &self,
-        session: SessionId,
-        events: Vec<NewEvent>,
-    ) -> Result<Vec<Accepted>, StoreError> {
-        self.call(Method::Accept, self.store.accept(session, events)).await
-    }
-
-    async fn add_delivery(
-        &self,
-        session: SessionId,
-        account: AccountId,
-        event: EventId,
-        delivery: NewDelivery,
-        now: Timestamp,
-    ) -> Result<Added, StoreError> {
-        self.call(
-            Method::AddDelivery,
-            self.store.add_delivery(session, account, event, delivery, now),
-        )
-        .await
-    }
-
-    async fn claim_due(
-        &self,
-        session: SessionId,
-        now: Timestamp,
-        lanes: Vec<LaneRoom>,
-    ) -> Result<Vec<LaneClaim>, StoreError> {
-        self.call(Method::ClaimDue, self.store.claim_due(session, now, lanes)).await
-    }
-
-    async fn give_back(&self, leases: Vec<Lease>) -> Result<Vec<Recorded>, StoreError> {
-        self.call(Method::GiveBack, self.store.give_back(leases)).await
-    }
-
-    async fn record(&self, attempts: Vec<AttemptRecord>) -> Result<Vec<Recorded>, StoreError> {
-        self.call(Method::Record, self.store.record(attempts)).await
-    }
-
-    async fn waiting_lanes(
-        &self,
-        after: Option<EndpointId>,
-        limit: usize,
-    ) -> Result<Vec<WaitingLane>, StoreError> {
-        self.call(Method::WaitingLanes, self.store.waiting_lanes(after, limit)).await
-    }
-
-    async fn clean(&self, now: Timestamp, rows_max: usize) -> Result<bool, StoreError> {
-        self.call(Method::Clean, self.store.clean(now, rows_max)).await
-    }
-
-    async fn close(&self) -> Result<(), StoreError> {
-        self.call(Method::Close, self.store.close()).await
-    }
-}
-
-#[async_trait]
-impl History for FaultStore {
-    async fn list_events(
-        &self,
-        filter: EventFilter,
-        page: PageRequest,
-    ) -> Result<Page<EventWithData>, StoreError> {
-        self.call(Method::ListEvents, self.store.list_events(filter, page)).await
-    }
-
-    async fn read_event(&self, id: EventId) -> Result<Option<EventDetail>, StoreError> {
-        self.call(Method::ReadEvent, self.store.read_event(id)).await
-    }
-
-    async fn list_deliveries(
-        &self,
-        filter: DeliveryFilter,
-        page: PageRequest,
-    ) -> Result<Page<Delivery>, StoreError> {
-        self.call(Method::ListDeliveries, self.store.list_deliveries(filter, page)).await
-    }
-
-    async fn read_delivery(&self, id: DeliveryId) -> Result<Option<Delivery>, StoreError> {
-        self.call(Method::ReadDelivery, self.store.read_delivery(id)).await
-    }
-
-    async fn list_attempts(&self, delivery: DeliveryId) -> Result<Vec<Attempt>, StoreError> {
-        self.call(Method::ListAttempts, self.store.list_attempts(delivery)).await
-    }
-
-    async fn counts(&self) -> Result<Counts, StoreError> {
-        self.call(Method::Counts, self.store.counts()).await
-    }
-
-    async fn check(&self) -> Result<(), StoreError> {
-        self.call(Method::Check, self.store.check()).await
     }
 }

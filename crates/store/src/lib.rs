@@ -10,26 +10,29 @@
 
 use std::sync::Arc;
 
+pub mod audit;
 pub mod catalogue;
 pub mod error;
 pub mod history;
 pub mod memory;
 pub mod queue;
+pub mod vault;
 
 #[cfg(feature = "testing")]
 pub mod conformance;
 #[cfg(feature = "testing")]
 pub mod fault;
 
+pub use audit::Audit;
 pub use catalogue::Catalogue;
 pub use error::StoreError;
 pub use history::History;
 pub use queue::Queue;
 
 /// Everything the engine needs of a store.
-pub trait Store: Catalogue + Queue + History {}
+pub trait Store: Catalogue + Queue + History + Audit {}
 
-impl<T: Catalogue + Queue + History> Store for T {}
+impl<T: Catalogue + Queue + History + Audit> Store for T {}
 
 /// A store, shared.
 pub type SharedStore = Arc<dyn Store>;

@@ -11,10 +11,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use domain::account::Account;
 use domain::attempt::Attempt;
+use domain::audit::{AuditEntry, AuditNote, CHAIN_START, link};
 use domain::delivery::{Delivery, DeliveryState, EndReason, StateName};
 use domain::endpoint::Endpoint;
 use domain::event::{Event, IdempotencyKey};
 use domain::id::{AccountId, DeliveryId, EndpointId, EventId, KeyId};
+use domain::limits::TRIAL_AFTER_LOST_CLAIMS;
 use domain::matching::NoDelivery;
 use domain::page::{Page, PageRequest};
 use domain::time::Timestamp;
@@ -24,6 +26,7 @@ use crate::catalogue::KeyRecord;
 use crate::history::Counts;
 use crate::queue::{Lease, Payload, SessionId};
 
+mod audit;
 mod catalogue;
 mod history;
 mod queue;
@@ -75,6 +78,8 @@ struct State {
     /// What is pending and not leased, in the order in which it is claimed.
     claimable: BTreeSet<(EndpointId, Timestamp, DeliveryId)>,
     idempotency: BTreeMap<(AccountId, String), FirstAnswer>,
+    /// The audit log, by number.
+    audit: BTreeMap<u64, AuditEntry>,
     /// The sessions that are not lost, and until when they live.
     sessions: BTreeMap<SessionId, Timestamp>,
     /// How many sessions there ever were: no id is given twice.
@@ -106,6 +111,9 @@ struct DeliveryEntry {
     /// How many times it was leased: the fence of its current or last lease.
     claims: u32,
     held_by: Option<SessionId>,
+    /// Claims since the last attempt that ended without an outcome, as far as they count.
+    lost_claims: u32,
+    on_trial: bool,
     attempts: Vec<Attempt>,
 }
 
@@ -131,6 +139,15 @@ impl State {
     /// A key's place among the remembered ones.
     fn key_place(account: AccountId, key: &IdempotencyKey) -> (AccountId, String) {
         (account, key.as_str().to_owned())
+    }
+
+    /// Writes the note into the audit log, linked to the entry before it.
+    fn write_down(&mut self, note: AuditNote) {
+        let last = self.audit.last_key_value().map(|(_, entry)| (entry.number, entry.hash));
+        let (last, previous) = last.unwrap_or((0, CHAIN_START));
+        let number = last + 1;
+        let hash = link(&previous, number, &note);
+        self.audit.insert(number, AuditEntry { number, note, hash });
     }
 
     /// Notes that the account or one of its endpoints changed.
@@ -161,7 +178,14 @@ impl State {
             created_at: now,
             ended_at: None,
         };
-        let entry = DeliveryEntry { delivery, claims: 0, held_by: None, attempts: Vec::new() };
+        let entry = DeliveryEntry {
+            delivery,
+            claims: 0,
+            held_by: None,
+            lost_claims: 0,
+            on_trial: false,
+            attempts: Vec::new(),
+        };
         self.claimable.insert(entry.place());
         self.deliveries.insert(id, entry);
         self.counts.created += 1;
@@ -193,11 +217,22 @@ impl State {
     fn free(&mut self, id: DeliveryId) {
         if let Some(entry) = self.deliveries.get_mut(&id) {
             entry.held_by = None;
+            entry.on_trial = false;
             self.claimable.insert(entry.place());
         }
     }
 
-    /// Ends the sessions for which `over` holds and frees what they held; answers how much.
+    /// Frees a delivery whose claim ended without an outcome.
+    fn lose(&mut self, id: DeliveryId) {
+        if let Some(entry) = self.deliveries.get_mut(&id)
+            && (entry.lost_claims < TRIAL_AFTER_LOST_CLAIMS || entry.on_trial)
+        {
+            entry.lost_claims += 1;
+        }
+        self.free(id);
+    }
+
+    /// Ends the sessions for which `over` holds; what they held is lost. Answers how much.
     fn end_sessions(&mut self, over: impl Fn(Timestamp) -> bool) -> usize {
         self.sessions.retain(|_, until| !over(*until));
         let orphaned: Vec<_> = self
@@ -207,7 +242,7 @@ impl State {
             .map(|entry| entry.delivery.id)
             .collect();
         for id in &orphaned {
-            self.free(*id);
+            self.lose(*id);
         }
         orphaned.len()
     }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use domain::attempt::Attempt;
+use domain::audit::AuditNote;
 use domain::delivery::Transition;
 use domain::event::{Event, EventType, IdempotencyKey};
 use domain::id::{AccountId, DeliveryId, EndpointId, EventId};
@@ -135,6 +136,11 @@ pub struct Claimed {
     pub endpoint: EndpointId,
     /// Attempts recorded so far.
     pub attempts: u32,
+    /// Claims before this one, since the last recorded attempt, that were lost: they ended with
+    /// their session or were given back [`GivenBack::Unanswered`]. A claim lost when there are
+    /// already [`domain::limits::TRIAL_AFTER_LOST_CLAIMS`] counts only if the delivery was on trial
+    /// ([`Queue::begin_trial`]), so that bystanders of a crash are not counted for ever.
+    pub lost_claims: u32,
     /// When the delivery was created.
     pub created_at: Timestamp,
     /// What to send.
@@ -162,6 +168,15 @@ pub struct AttemptRecord {
     pub attempt: Attempt,
     /// What it does to the delivery.
     pub transition: Transition,
+}
+
+/// Why a lease is given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GivenBack {
+    /// No attempt was begun.
+    Unused,
+    /// An attempt was begun and its outcome will never be known: the claim was lost.
+    Unanswered,
 }
 
 /// What came of recording an attempt, or of giving up a lease.
@@ -209,8 +224,9 @@ pub trait Queue: Send + Sync {
     ) -> Result<Extended, StoreError>;
 
     /// Ends the sessions that ran out before `now` (they are lost then) and makes their deliveries
-    /// claimable again, due as they were. A store that only one process can open ends the sessions of earlier processes when it
-    /// is opened. Answers how many deliveries came free.
+    /// claimable again, due as they were; each of these claims is lost ([`Claimed::lost_claims`]).
+    /// A store that only one process can open ends the sessions of earlier processes when it is
+    /// opened. Answers how many deliveries came free.
     async fn release_expired(&self, now: Timestamp) -> Result<usize, StoreError>;
 
     /// Accepts events with their deliveries, each event on its own and entirely; answers in order.
@@ -226,16 +242,16 @@ pub trait Queue: Send + Sync {
         events: Vec<NewEvent>,
     ) -> Result<Vec<Accepted>, StoreError>;
 
-    /// Creates one more delivery of an existing event of the account (a replay), due at `now`;
-    /// if leased, the claim carries all that an attempt needs. Whether the endpoint is subscribed
-    /// or enabled does not matter; that it exists does.
+    /// Creates one more delivery of an existing event of the account (a replay), due at the note's
+    /// instant; if leased, the claim carries all that an attempt needs. Whether the endpoint is
+    /// subscribed or enabled does not matter; that it exists does.
     async fn add_delivery(
         &self,
         session: SessionId,
         account: AccountId,
         event: EventId,
         delivery: NewDelivery,
-        now: Timestamp,
+        note: AuditNote,
     ) -> Result<Added, StoreError>;
 
     /// Leases what is due in the given lanes: pending, not leased, `due_at <= now`, earliest first,
@@ -249,7 +265,22 @@ pub trait Queue: Send + Sync {
     ) -> Result<Vec<LaneClaim>, StoreError>;
 
     /// Gives leases back without an attempt: the deliveries are claimable again, due as they were.
-    async fn give_back(&self, leases: Vec<Lease>) -> Result<Vec<Recorded>, StoreError>;
+    async fn give_back(
+        &self,
+        leases: Vec<Lease>,
+        why: GivenBack,
+    ) -> Result<Vec<Recorded>, StoreError>;
+
+    /// Writes down, before an attempt, that the delivery is on trial while the lease is held.
+    async fn begin_trial(&self, lease: Lease) -> Result<Recorded, StoreError>;
+
+    /// Ends deliveries without an attempt: exhausted at `at`, with
+    /// [`domain::delivery::EndReason::SetAside`]. The leases end with it.
+    async fn set_aside(
+        &self,
+        leases: Vec<Lease>,
+        at: Timestamp,
+    ) -> Result<Vec<Recorded>, StoreError>;
 
     /// Records attempts and moves their deliveries, each only while its lease is current
     /// (otherwise [`Recorded::LeaseLost`]); the lease ends with it. Answers in order.

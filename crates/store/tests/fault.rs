@@ -5,9 +5,10 @@ use std::sync::Arc;
 use domain::contract::Contract;
 use domain::testing::{TEST_START, an_account};
 use store::catalogue::KeyRecord;
+use store::conformance::scene::note_at;
 use store::fault::{Fault, FaultStore, Method, Odds};
 use store::memory::MemoryStore;
-use store::{Catalogue as _, History as _, Queue as _, StoreError};
+use store::{Audit as _, Catalogue as _, History as _, Queue as _, StoreError};
 
 mod without_faults {
     use std::sync::Arc;
@@ -53,7 +54,7 @@ async fn create_account(store: &FaultStore, number: u64) -> Result<(), StoreErro
         created_at: TEST_START,
         last_used_at: None,
     };
-    store.create_account(account, key).await.map(drop)
+    store.create_account(account, key, note_at(TEST_START)).await.map(drop)
 }
 
 async fn has_account(store: &FaultStore, number: u64) -> bool {
@@ -74,6 +75,21 @@ async fn a_call_that_fails_after_has_taken_effect() {
     store.script(Method::CreateAccount, [Some(Fault::After)]);
     assert!(is_unavailable(create_account(&store, 1).await));
     assert!(has_account(&store, 1).await);
+}
+
+#[tokio::test]
+async fn a_change_that_fails_leaves_its_entry_exactly_if_it_has_taken_effect() {
+    let store = a_fault_store();
+    store.script(Method::CreateAccount, [Some(Fault::Before), Some(Fault::After)]);
+    store.script(Method::Note, [Some(Fault::Broken), Some(Fault::After)]);
+    for entries in [0, 1] {
+        assert!(is_unavailable(create_account(&store, 1).await));
+        assert_eq!(store.read_audit(0, 9).await.unwrap().len(), entries);
+    }
+    for entries in [1, 2] {
+        assert!(store.note(vec![note_at(TEST_START)]).await.is_err());
+        assert_eq!(store.read_audit(0, 9).await.unwrap().len(), entries);
+    }
 }
 
 #[tokio::test]

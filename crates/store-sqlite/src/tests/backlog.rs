@@ -3,7 +3,7 @@
 use store::queue::{LaneRoom, Queue as _};
 
 use super::{Scene, body};
-use crate::{SqliteStore, claim, filing, history, open, queue, source};
+use crate::{SqliteStore, audit, claim, filing, history, open, queue, source};
 
 /// Deliveries in the backlog of these tests.
 const BACKLOG: usize = 50_000;
@@ -39,6 +39,8 @@ async fn no_question_scans_or_sorts() {
                 (source::EVENTS_OF, "PRIMARY KEY (account=? AND id<?)"),
                 (source::DELIVERIES, "PRIMARY KEY (id<?)"),
                 (source::DELIVERIES_OF, "PRIMARY KEY (endpoint=? AND id<?)"),
+                (audit::SELECT_ALL, "INTEGER PRIMARY KEY (rowid<?)"),
+                (audit::SELECT_OF_ACCOUNT, "audit_by_account (account=? AND rowid<?)"),
             ] {
                 let plan = plan(connection, sql);
                 assert!(plan.contains(index), "{sql}\n{plan}");
@@ -65,7 +67,7 @@ async fn a_store_with_a_backlog_opens_without_reading_it_and_serves_it() {
     let Scene { store, path, endpoint, _directory: _kept, .. } = scene;
     drop(store);
 
-    let store = SqliteStore::open(&path).unwrap();
+    let store = SqliteStore::open(&path, super::a_vault()).unwrap();
     // What opening wrote are the seven leases it ended, not the backlog.
     let changed = store
         .write(crate::writer::Haste::AtOnce, 1, |ledger| Ok(ledger.connection.total_changes()))

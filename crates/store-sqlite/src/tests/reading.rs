@@ -5,6 +5,7 @@ use domain::id::EventId;
 use domain::page::PageRequest;
 use domain::testing::TEST_START;
 use store::catalogue::Catalogue as _;
+use store::conformance::scene::note_at;
 use store::history::{DeliveryFilter, EventFilter, History as _};
 use store::queue::{Accepted, Queue as _};
 
@@ -106,7 +107,7 @@ async fn events_made_after_the_newest_ones_were_removed_are_found() {
     for number in 1..=10 {
         scene.publish(number, body()).await.unwrap();
     }
-    assert!(scene.store.delete_account(scene.account.id).await.unwrap());
+    assert!(scene.store.delete_account(scene.account.id, note_at(TEST_START)).await.unwrap());
     while scene.store.clean(TEST_START, 3).await.unwrap() {}
     let kept = scene.write(|ledger| {
         let rows = "SELECT (SELECT count(*) FROM events) + (SELECT count(*) FROM deliveries) \
@@ -123,8 +124,9 @@ async fn events_made_after_the_newest_ones_were_removed_are_found() {
         created_at: TEST_START,
         last_used_at: None,
     };
-    scene.store.create_account(scene.account.clone(), key).await.unwrap();
-    scene.store.create_endpoint(scene.endpoint.clone(), 10).await.unwrap();
+    let note = note_at(TEST_START);
+    scene.store.create_account(scene.account.clone(), key, note.clone()).await.unwrap();
+    scene.store.create_endpoint(scene.endpoint.clone(), 10, note).await.unwrap();
     assert_eq!(scene.publish(11, body()).await.unwrap(), [Accepted::New]);
     assert_eq!(listed(&scene).await, (1, 1));
 }

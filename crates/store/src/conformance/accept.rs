@@ -142,7 +142,7 @@ pub async fn an_event_matched_before_the_roster_changed_is_not_stored(scene: &mu
 
     let stale = scene.new_event(&account, &[&endpoint]).await;
     let change = AccountChange { credits: Some(Some(0)), ..AccountChange::default() };
-    scene.store.change_account(account.id, change).await.unwrap();
+    scene.store.change_account(account.id, change, scene.note()).await.unwrap();
     refused_as_stale(scene, &stale).await;
 
     let stale = scene.new_event(&account, &[&endpoint]).await;
@@ -236,12 +236,12 @@ pub async fn an_endpoint_deleted_while_events_arrive_is_owed_nothing(scene: &mut
     let mut tasks = Vec::new();
     for number in 0..40 {
         let new = scene.new_event(&account, &[&endpoint]).await;
-        let (store, session, now) = (Arc::clone(&scene.store), scene.session, scene.now);
+        let (store, session, note) = (Arc::clone(&scene.store), scene.session, scene.note());
         let (account, endpoint) = (account.id, endpoint.id);
         tasks.push(async move {
             if number == 20 {
                 let keep = DeletedHistory::Keep;
-                assert!(store.delete_endpoint(account, endpoint, keep, now).await.unwrap());
+                assert!(store.delete_endpoint(account, endpoint, keep, note).await.unwrap());
                 0
             } else {
                 match store.accept(session, vec![new]).await.unwrap()[..] {

@@ -35,7 +35,7 @@ pub async fn an_account_reads_back_as_it_was_created(scene: &mut Scene) {
         account.credits = Some(-3);
         account.api_access = false;
         let key = scene.new_key(Some(&account));
-        let created = scene.store.create_account(account.clone(), key).await.unwrap();
+        let created = scene.store.create_account(account.clone(), key, scene.note()).await.unwrap();
         assert_eq!(created, AccountCreated::Created);
         assert_eq!(scene.store.read_account(account.id).await.unwrap(), Some(account));
     }
@@ -46,7 +46,7 @@ pub async fn an_account_reads_back_as_it_was_created(scene: &mut Scene) {
 pub async fn an_account_is_created_with_its_first_key(scene: &mut Scene) {
     let account = scene.new_account();
     let key = scene.new_key(Some(&account));
-    scene.store.create_account(account.clone(), key.clone()).await.unwrap();
+    scene.store.create_account(account.clone(), key.clone(), scene.note()).await.unwrap();
     assert_eq!(scene.store.find_key(&key.public_part).await.unwrap(), Some(key.clone()));
     let page = scene.store.list_keys(Some(account.id), PageRequest::LARGEST).await.unwrap();
     assert_eq!(page.items, [key]);
@@ -56,7 +56,7 @@ pub async fn an_account_is_found_by_exactly_its_username(scene: &mut Scene) {
     let mut account = scene.new_account();
     account.username = Username::parse("John_Doe").unwrap();
     let key = scene.new_key(Some(&account));
-    scene.store.create_account(account.clone(), key).await.unwrap();
+    scene.store.create_account(account.clone(), key, scene.note()).await.unwrap();
     let find = async |name| scene.store.find_account(name).await.unwrap();
     assert_eq!(find("John_Doe").await, Some(account.id));
     for other in ["john_doe", "JohnxDoe", "John_Do", "John_Doe ", "%", ""] {
@@ -69,7 +69,7 @@ pub async fn usernames_that_differ_in_case_are_two(scene: &mut Scene) {
         let mut account = scene.new_account();
         account.username = Username::parse(username).unwrap();
         let key = scene.new_key(Some(&account));
-        let created = scene.store.create_account(account, key).await.unwrap();
+        let created = scene.store.create_account(account, key, scene.note()).await.unwrap();
         assert_eq!(created, AccountCreated::Created);
     }
 }
@@ -78,7 +78,8 @@ pub async fn a_username_taken_creates_neither_account_nor_key(scene: &mut Scene)
     let first = scene.account().await;
     let second = Account { username: first.username.clone(), ..scene.new_account() };
     let key = scene.new_key(Some(&second));
-    let created = scene.store.create_account(second.clone(), key.clone()).await.unwrap();
+    let created =
+        scene.store.create_account(second.clone(), key.clone(), scene.note()).await.unwrap();
     assert_eq!(created, AccountCreated::UsernameTaken);
     assert_eq!(scene.store.read_account(second.id).await.unwrap(), None);
     assert_eq!(scene.store.find_key(&key.public_part).await.unwrap(), None);
@@ -92,8 +93,8 @@ pub async fn of_accounts_created_at_once_under_one_username_there_is_one(scene: 
     for _ in 0..20 {
         let account = Account { username: username.clone(), ..scene.new_account() };
         let key = scene.new_key(Some(&account));
-        let store = Arc::clone(&scene.store);
-        tasks.push(async move { store.create_account(account, key).await.unwrap() });
+        let (store, note) = (Arc::clone(&scene.store), scene.note());
+        tasks.push(async move { store.create_account(account, key, note).await.unwrap() });
     }
     let answers = at_once(tasks).await;
     let created = answers.iter().filter(|answer| **answer == AccountCreated::Created);
@@ -114,7 +115,7 @@ pub async fn a_change_of_an_account_changes_what_it_names_and_answers_it(scene: 
     ];
     for change in changes {
         change.clone().apply(&mut account);
-        let changed = scene.store.change_account(account.id, change).await.unwrap();
+        let changed = scene.store.change_account(account.id, change, scene.note()).await.unwrap();
         assert_eq!(changed.as_ref(), Some(&account));
         assert_eq!(scene.store.read_account(account.id).await.unwrap().as_ref(), Some(&account));
     }
@@ -125,11 +126,12 @@ pub async fn what_is_not_there_is_answered_as_absent(scene: &mut Scene) {
     let (account, key) = (AccountId::from_u128(7), KeyId::from_u128(7));
     assert_eq!(store.read_account(account).await.unwrap(), None);
     assert_eq!(store.find_account("nobody").await.unwrap(), None);
-    assert_eq!(store.change_account(account, AccountChange::default()).await.unwrap(), None);
+    let change = AccountChange::default();
+    assert_eq!(store.change_account(account, change, scene.note()).await.unwrap(), None);
     assert_eq!(store.read_roster(account).await.unwrap(), None);
     assert_eq!(store.find_key("nothing").await.unwrap(), None);
-    assert_eq!(store.delete_key(None, key).await.unwrap(), None);
-    assert!(!store.delete_account(account).await.unwrap());
+    assert_eq!(store.delete_key(None, key, scene.note()).await.unwrap(), None);
+    assert!(!store.delete_account(account, scene.note()).await.unwrap());
     let keys = store.list_keys(Some(account), PageRequest::LARGEST).await.unwrap();
     assert_eq!((keys.items, keys.next_before), (Vec::new(), None));
 }
@@ -139,7 +141,7 @@ pub async fn a_key_reads_back_by_exactly_its_public_part(scene: &mut Scene) {
     let of_account = scene.new_key(Some(&account));
     let of_operator = scene.new_key(None);
     for key in [of_account, of_operator] {
-        assert!(scene.store.create_key(key.clone()).await.unwrap());
+        assert!(scene.store.create_key(key.clone(), scene.note()).await.unwrap());
         let upper = key.public_part.to_uppercase();
         assert_eq!(scene.store.find_key(&upper).await.unwrap(), None);
         assert_eq!(scene.store.find_key(&key.public_part.clone()).await.unwrap(), Some(key));
@@ -149,7 +151,7 @@ pub async fn a_key_reads_back_by_exactly_its_public_part(scene: &mut Scene) {
 pub async fn a_key_of_an_absent_account_is_not_stored(scene: &mut Scene) {
     let nobody = scene.new_account();
     let key = scene.new_key(Some(&nobody));
-    assert!(!scene.store.create_key(key.clone()).await.unwrap());
+    assert!(!scene.store.create_key(key.clone(), scene.note()).await.unwrap());
     assert_eq!(scene.store.find_key(&key.public_part).await.unwrap(), None);
 }
 
@@ -158,7 +160,7 @@ pub async fn keys_are_listed_for_their_owner_alone(scene: &mut Scene) {
     let operator_key = scene.new_key(None);
     let more = scene.new_key(Some(&first));
     for key in [&operator_key, &more] {
-        assert!(scene.store.create_key(key.clone()).await.unwrap());
+        assert!(scene.store.create_key(key.clone(), scene.note()).await.unwrap());
     }
     let list = async |account| {
         let page = scene.store.list_keys(account, PageRequest::LARGEST).await.unwrap();
@@ -175,13 +177,14 @@ pub async fn a_deleted_key_opens_nothing_any_more(scene: &mut Scene) {
     let account = scene.account().await;
     for owner in [Some(&account), None] {
         let key = scene.new_key(owner);
-        scene.store.create_key(key.clone()).await.unwrap();
-        let deleted = scene.store.delete_key(key.account, key.id).await.unwrap();
+        scene.store.create_key(key.clone(), scene.note()).await.unwrap();
+        let deleted = scene.store.delete_key(key.account, key.id, scene.note()).await.unwrap();
         assert_eq!(deleted, Some(key.public_part.clone()));
         assert_eq!(scene.store.find_key(&key.public_part).await.unwrap(), None);
         let page = scene.store.list_keys(key.account, PageRequest::LARGEST).await.unwrap();
         assert!(!page.items.contains(&key));
-        assert_eq!(scene.store.delete_key(key.account, key.id).await.unwrap(), None);
+        let again = scene.store.delete_key(key.account, key.id, scene.note()).await.unwrap();
+        assert_eq!(again, None);
     }
 }
 
@@ -190,11 +193,13 @@ pub async fn a_key_is_deleted_for_its_owner_alone(scene: &mut Scene) {
     let key = scene.new_key(Some(&owner));
     let operator_key = scene.new_key(None);
     for key in [&key, &operator_key] {
-        scene.store.create_key(key.clone()).await.unwrap();
+        scene.store.create_key(key.clone(), scene.note()).await.unwrap();
     }
-    assert_eq!(scene.store.delete_key(Some(other.id), key.id).await.unwrap(), None);
-    assert_eq!(scene.store.delete_key(None, key.id).await.unwrap(), None);
-    assert_eq!(scene.store.delete_key(Some(owner.id), operator_key.id).await.unwrap(), None);
+    for (account, key) in
+        [(Some(other.id), key.id), (None, key.id), (Some(owner.id), operator_key.id)]
+    {
+        assert_eq!(scene.store.delete_key(account, key, scene.note()).await.unwrap(), None);
+    }
     for key in [key, operator_key] {
         assert_eq!(scene.store.find_key(&key.public_part.clone()).await.unwrap(), Some(key));
     }
@@ -205,7 +210,7 @@ pub async fn uses_of_keys_are_noted_and_unknown_keys_passed_over(scene: &mut Sce
     let mut used = scene.new_key(Some(&account));
     let unused = scene.new_key(None);
     for key in [&used, &unused] {
-        scene.store.create_key(key.clone()).await.unwrap();
+        scene.store.create_key(key.clone(), scene.note()).await.unwrap();
     }
     let unknown = KeyId::from_u128(999);
     let uses = vec![(unknown, scene.now), (used.id, scene.now)];

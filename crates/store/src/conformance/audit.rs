@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 
+use domain::audit::{AuditEntry, CHAIN_START, first_break};
 use domain::delivery::{Delivery, StateName};
 use domain::limits::PAGE_SIZE_MAX;
 use domain::page::{Page, PageRequest};
 
+use crate::audit::AuditFilter;
 use crate::history::{DeliveryFilter, EventFilter, EventWithData};
 use crate::queue::WaitingLane;
 use crate::{Store, StoreError};
@@ -25,6 +27,7 @@ pub async fn audit(store: &dyn Store) {
         event_is_whole(store, event).await;
     }
     lanes_lead_to_pending_deliveries(store, &deliveries).await;
+    log_is_unbroken(store).await;
 }
 
 async fn counts_balance(store: &dyn Store, visible: &[Delivery]) {
@@ -79,6 +82,11 @@ async fn lanes_lead_to_pending_deliveries(store: &dyn Store, deliveries: &[Deliv
     }
 }
 
+async fn log_is_unbroken(store: &dyn Store) {
+    let entries = all_entries(store).await;
+    assert_eq!(first_break(0, CHAIN_START, &entries), None, "{entries:?}");
+}
+
 /// Everything that pages lead to; fails if they repeat something, are out of order, or do not end.
 async fn all_pages<T>(
     page_size: usize,
@@ -128,6 +136,30 @@ pub async fn paged_deliveries(
 ) -> Vec<Delivery> {
     let id = |it: &Delivery| it.id.as_u128();
     all_pages(page_size, id, async |page| store.list_deliveries(filter.clone(), page).await).await
+}
+
+/// Every entry of the audit log, oldest first, as whoever walks the chain reads it.
+pub async fn all_entries(store: &dyn Store) -> Vec<AuditEntry> {
+    const LIMIT: usize = 100;
+    let mut all: Vec<AuditEntry> = Vec::new();
+    loop {
+        let after = all.last().map_or(0, |entry| entry.number);
+        let entries = store.read_audit(after, LIMIT).await.unwrap();
+        assert!(entries.len() <= LIMIT, "no more entries than asked for");
+        let Some(first) = entries.first() else { return all };
+        assert!(first.number > after, "entries come after the one named");
+        all.extend(entries);
+    }
+}
+
+/// Every entry that passes the filter, newest first, read in pages of that size.
+pub async fn paged_entries(
+    store: &dyn Store,
+    filter: &AuditFilter,
+    page_size: usize,
+) -> Vec<AuditEntry> {
+    let id = |it: &AuditEntry| u128::from(it.number);
+    all_pages(page_size, id, async |page| store.list_audit(filter.clone(), page).await).await
 }
 
 /// Every lane with claimable deliveries.

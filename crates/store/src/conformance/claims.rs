@@ -30,6 +30,7 @@ pub async fn a_claim_brings_all_that_an_attempt_needs(scene: &mut Scene) {
         account: account.id,
         endpoint: endpoint.id,
         attempts: 0,
+        lost_claims: 0,
         created_at: new.event.accepted_at,
         payload: Arc::new(Payload {
             event: new.event.id,

@@ -183,7 +183,7 @@ async fn deletes(
     endpoint: EndpointId,
     history: DeletedHistory,
 ) -> bool {
-    scene.store.delete_endpoint(account.id, endpoint, history, scene.now).await.unwrap()
+    scene.store.delete_endpoint(account.id, endpoint, history, scene.note()).await.unwrap()
 }
 
 pub async fn an_endpoint_is_deleted_for_its_account_alone(scene: &mut Scene) {
@@ -254,7 +254,7 @@ pub async fn cleaning_takes_small_steps_until_all_is_done(scene: &mut Scene) {
         OneOfEach::make(scene, &account, &endpoint).await;
     }
     scene.delete_endpoint(&endpoint, DeletedHistory::Remove).await;
-    assert!(scene.store.delete_account(account.id).await.unwrap());
+    assert!(scene.store.delete_account(account.id, scene.note()).await.unwrap());
     let mut steps = 0;
     while scene.store.clean(scene.now, 1).await.unwrap() {
         steps += 1;
@@ -266,11 +266,11 @@ pub async fn cleaning_takes_small_steps_until_all_is_done(scene: &mut Scene) {
 pub async fn a_deleted_account_is_out_of_sight_with_all_it_owned(scene: &mut Scene) {
     let account = scene.new_account();
     let key = scene.new_key(Some(&account));
-    scene.store.create_account(account.clone(), key.clone()).await.unwrap();
+    scene.store.create_account(account.clone(), key.clone(), scene.note()).await.unwrap();
     let endpoint = scene.endpoint(&account).await;
     let each = OneOfEach::make(scene, &account, &endpoint).await;
     let event = scene.delivery(each.delivered).await.event;
-    assert!(scene.store.delete_account(account.id).await.unwrap());
+    assert!(scene.store.delete_account(account.id, scene.note()).await.unwrap());
     for _ in 0..2 {
         let store = &scene.store;
         assert_eq!(store.read_account(account.id).await.unwrap(), None);
@@ -300,7 +300,7 @@ pub async fn a_deleted_account_is_out_of_sight_with_all_it_owned(scene: &mut Sce
             assert_eq!(store.read_delivery(id).await.unwrap(), None);
             assert_eq!(store.list_attempts(id).await.unwrap(), []);
         }
-        assert!(!store.delete_account(account.id).await.unwrap(), "deleted once");
+        assert!(!store.delete_account(account.id, scene.note()).await.unwrap(), "deleted once");
         scene.clean_all().await;
     }
 }
@@ -308,7 +308,7 @@ pub async fn a_deleted_account_is_out_of_sight_with_all_it_owned(scene: &mut Sce
 pub async fn a_deleted_account_is_owed_nothing(scene: &mut Scene) {
     let (account, endpoint) = scene.account_with_endpoint().await;
     let each = OneOfEach::make(scene, &account, &endpoint).await;
-    assert!(scene.store.delete_account(account.id).await.unwrap());
+    assert!(scene.store.delete_account(account.id, scene.note()).await.unwrap());
     for _ in 0..2 {
         assert_eq!(all_lanes(&*scene.store).await, []);
         let claim = scene.claim_lane(&endpoint, 10).await;
@@ -327,10 +327,10 @@ pub async fn a_deleted_account_is_owed_nothing(scene: &mut Scene) {
 pub async fn the_username_of_a_deleted_account_is_free_again(scene: &mut Scene) {
     let (first, endpoint) = scene.account_with_endpoint().await;
     OneOfEach::make(scene, &first, &endpoint).await;
-    assert!(scene.store.delete_account(first.id).await.unwrap());
+    assert!(scene.store.delete_account(first.id, scene.note()).await.unwrap());
     let second = Account { username: first.username.clone(), ..scene.new_account() };
     let key = scene.new_key(Some(&second));
-    scene.store.create_account(second.clone(), key).await.unwrap();
+    scene.store.create_account(second.clone(), key, scene.note()).await.unwrap();
     let found = scene.store.find_account(first.username.as_str()).await.unwrap();
     assert_eq!(found, Some(second.id));
     let filter = EventFilter { account: Some(second.id), ..EventFilter::default() };
@@ -344,14 +344,14 @@ pub async fn nothing_can_be_made_for_a_deleted_account(scene: &mut Scene) {
     let event = scene.publish(&account, &[]).await.event;
     let matched = scene.new_event(&account, &[&endpoint]).await;
     let (key, second) = (scene.new_key(Some(&account)), scene.new_endpoint(&account));
-    assert!(scene.store.delete_account(account.id).await.unwrap());
+    assert!(scene.store.delete_account(account.id, scene.note()).await.unwrap());
     assert_eq!(scene.accept(matched).await, Accepted::NoAccount);
-    assert!(!scene.store.create_key(key).await.unwrap());
-    let created = scene.store.create_endpoint(second, 20).await.unwrap();
+    assert!(!scene.store.create_key(key, scene.note()).await.unwrap());
+    let created = scene.store.create_endpoint(second, 20, scene.note()).await.unwrap();
     assert_eq!(created, EndpointCreated::NoAccount);
     let new = scene.new_delivery(endpoint.id);
-    let (session, now) = (scene.session, scene.now);
-    let added = scene.store.add_delivery(session, account.id, event, new, now).await.unwrap();
+    let (session, note) = (scene.session, scene.note());
+    let added = scene.store.add_delivery(session, account.id, event, new, note).await.unwrap();
     assert_eq!(added, Added::NoEvent);
 }
 
@@ -361,8 +361,8 @@ pub async fn deleting_an_account_leaves_its_neighbours_alone(scene: &mut Scene) 
     OneOfEach::make(scene, &account, &endpoint).await;
     let each = OneOfEach::make(scene, &other, &neighbour).await;
     let operator_key = scene.new_key(None);
-    scene.store.create_key(operator_key.clone()).await.unwrap();
-    assert!(scene.store.delete_account(account.id).await.unwrap());
+    scene.store.create_key(operator_key.clone(), scene.note()).await.unwrap();
+    assert!(scene.store.delete_account(account.id, scene.note()).await.unwrap());
     scene.clean_all().await;
     assert_eq!(scene.store.read_account(other.id).await.unwrap(), Some(other.clone()));
     let keys = scene.store.list_keys(Some(other.id), PageRequest::LARGEST).await.unwrap();

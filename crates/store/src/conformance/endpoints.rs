@@ -66,7 +66,7 @@ fn changes_of_one_field() -> Vec<EndpointChange> {
 async fn account_of(scene: &mut Scene, contract: Contract) -> Account {
     let account = an_account(contract, scene.next_number());
     let key = scene.new_key(Some(&account));
-    scene.store.create_account(account.clone(), key).await.unwrap();
+    scene.store.create_account(account.clone(), key, scene.note()).await.unwrap();
     account
 }
 
@@ -78,7 +78,8 @@ pub async fn an_endpoint_reads_back_as_it_was_created(scene: &mut Scene) {
         change_of_everything().apply(&mut rich, scene.now);
         rich.updated_at = scene.now.plus(Duration::from_millis(1));
         for endpoint in [boring, rich] {
-            let created = scene.store.create_endpoint(endpoint.clone(), 20).await.unwrap();
+            let created =
+                scene.store.create_endpoint(endpoint.clone(), 20, scene.note()).await.unwrap();
             assert_eq!(created, EndpointCreated::Created);
             let found = scene.store.find_endpoint(endpoint.id).await.unwrap().unwrap();
             assert_eq!(found.secret.reveal(), endpoint.secret.reveal());
@@ -92,7 +93,7 @@ pub async fn a_change_of_an_endpoint_changes_what_it_names_and_answers_it(scene:
     for change in changes_of_one_field() {
         scene.pass(Duration::from_millis(1));
         change.clone().apply(&mut endpoint, scene.now);
-        let changed = scene.store.change_endpoint(account.id, endpoint.id, change, scene.now);
+        let changed = scene.store.change_endpoint(account.id, endpoint.id, change, scene.note());
         assert_eq!(changed.await.unwrap().as_ref(), Some(&endpoint));
         let found = scene.store.find_endpoint(endpoint.id).await.unwrap();
         assert_eq!(found.as_ref(), Some(&endpoint));
@@ -105,7 +106,8 @@ pub async fn an_endpoint_is_changed_for_its_account_alone(scene: &mut Scene) {
     let change = change_of_everything;
     let absent = EndpointId::from_u128(998);
     for (account, id) in [(other.id, endpoint.id), (account.id, absent)] {
-        let changed = scene.store.change_endpoint(account, id, change(), scene.now).await.unwrap();
+        let changed =
+            scene.store.change_endpoint(account, id, change(), scene.note()).await.unwrap();
         assert_eq!(changed, None);
     }
     assert_eq!(scene.store.find_endpoint(endpoint.id).await.unwrap(), Some(endpoint));
@@ -117,8 +119,8 @@ pub async fn a_hundred_endpoints_created_at_once_with_room_for_20_leave_20(scene
     let mut tasks = Vec::new();
     for _ in 0..100 {
         let endpoint = scene.new_endpoint(&account);
-        let store = Arc::clone(&scene.store);
-        tasks.push(async move { store.create_endpoint(endpoint, 20).await.unwrap() });
+        let (store, note) = (Arc::clone(&scene.store), scene.note());
+        tasks.push(async move { store.create_endpoint(endpoint, 20, note).await.unwrap() });
     }
     let answers = at_once(tasks).await;
     let count = |wanted| answers.iter().filter(|answer| **answer == wanted).count();
@@ -132,7 +134,7 @@ pub async fn disabled_endpoints_count_towards_the_limit(scene: &mut Scene) {
     let (account, endpoint) = scene.account_with_endpoint().await;
     disable(scene, &endpoint).await;
     let second = scene.new_endpoint(&account);
-    let created = scene.store.create_endpoint(second, 1).await.unwrap();
+    let created = scene.store.create_endpoint(second, 1, scene.note()).await.unwrap();
     assert_eq!(created, EndpointCreated::LimitReached);
 }
 
@@ -140,7 +142,7 @@ pub async fn the_limit_counts_each_account_by_itself(scene: &mut Scene) {
     scene.account_with_endpoint().await;
     let account = scene.account().await;
     let endpoint = scene.new_endpoint(&account);
-    let created = scene.store.create_endpoint(endpoint, 1).await.unwrap();
+    let created = scene.store.create_endpoint(endpoint, 1, scene.note()).await.unwrap();
     assert_eq!(created, EndpointCreated::Created);
 }
 
@@ -148,14 +150,14 @@ pub async fn a_deleted_endpoint_makes_room_for_another(scene: &mut Scene) {
     let (account, endpoint) = scene.account_with_endpoint().await;
     let second = scene.new_endpoint(&account);
     scene.delete_endpoint(&endpoint, DeletedHistory::Keep).await;
-    let created = scene.store.create_endpoint(second, 1).await.unwrap();
+    let created = scene.store.create_endpoint(second, 1, scene.note()).await.unwrap();
     assert_eq!(created, EndpointCreated::Created);
 }
 
 pub async fn an_endpoint_of_an_absent_account_is_not_stored(scene: &mut Scene) {
     let nobody = scene.new_account();
     let endpoint = scene.new_endpoint(&nobody);
-    let created = scene.store.create_endpoint(endpoint.clone(), 20).await.unwrap();
+    let created = scene.store.create_endpoint(endpoint.clone(), 20, scene.note()).await.unwrap();
     assert_eq!(created, EndpointCreated::NoAccount);
     assert_eq!(scene.store.find_endpoint(endpoint.id).await.unwrap(), None);
 }
@@ -183,7 +185,7 @@ pub async fn a_roster_has_the_account_as_it_is_now(scene: &mut Scene) {
     let mut account = scene.account().await;
     let change = AccountChange { credits: Some(Some(5)), ..AccountChange::default() };
     change.clone().apply(&mut account);
-    scene.store.change_account(account.id, change).await.unwrap();
+    scene.store.change_account(account.id, change, scene.note()).await.unwrap();
     let roster = scene.store.read_roster(account.id).await.unwrap().unwrap();
     assert_eq!(roster.account, account);
 }
@@ -197,12 +199,12 @@ pub async fn the_version_of_a_roster_grows_with_every_change(scene: &mut Scene) 
         assert!(now > last, "{now} after {last}");
         last = now;
     };
-    scene.store.create_endpoint(endpoint.clone(), 20).await.unwrap();
+    scene.store.create_endpoint(endpoint.clone(), 20, scene.note()).await.unwrap();
     grown(scene).await;
     disable(scene, &endpoint).await;
     grown(scene).await;
     let change = AccountChange { api_access: Some(false), ..AccountChange::default() };
-    scene.store.change_account(account.id, change).await.unwrap();
+    scene.store.change_account(account.id, change, scene.note()).await.unwrap();
     grown(scene).await;
     scene.delete_endpoint(&endpoint, DeletedHistory::Remove).await;
     grown(scene).await;
@@ -213,15 +215,15 @@ pub async fn the_version_of_a_roster_stays_while_nothing_changes(scene: &mut Sce
     let before = version(scene, &account).await;
     scene.publish(&account, &[&endpoint]).await;
     let one_too_many = scene.new_endpoint(&account);
-    scene.store.create_endpoint(one_too_many, 1).await.unwrap();
+    scene.store.create_endpoint(one_too_many, 1, scene.note()).await.unwrap();
     let other = scene.account().await;
     let change = change_of_everything();
-    let changed = scene.store.change_endpoint(other.id, endpoint.id, change, scene.now).await;
+    let changed = scene.store.change_endpoint(other.id, endpoint.id, change, scene.note()).await;
     assert_eq!(changed.unwrap(), None);
     assert_eq!(version(scene, &account).await, before);
 }
 
-async fn version(scene: &Scene, account: &Account) -> u64 {
+pub(super) async fn version(scene: &Scene, account: &Account) -> u64 {
     scene.store.read_roster(account.id).await.unwrap().unwrap().version
 }
 
@@ -230,5 +232,5 @@ pub(super) async fn disable(scene: &Scene, endpoint: &Endpoint) -> Endpoint {
     let status = Some(EndpointStatus::Disabled(DisabledReason::Requested));
     let change = EndpointChange { status, ..EndpointChange::default() };
     let (account, id) = (endpoint.account, endpoint.id);
-    scene.store.change_endpoint(account, id, change, scene.now).await.unwrap().unwrap()
+    scene.store.change_endpoint(account, id, change, scene.note()).await.unwrap().unwrap()
 }

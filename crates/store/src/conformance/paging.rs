@@ -33,7 +33,7 @@ async fn read_while_rows_arrive(
 }
 
 /// Checks that the rows there were at first are all read, newest first, and nothing else.
-async fn pages_hold(
+pub(super) async fn pages_hold(
     scene: &mut Scene,
     read: impl AsyncFn(&Scene, PageRequest) -> Page<u128>,
     arrive: impl AsyncFn(&mut Scene),
@@ -73,8 +73,8 @@ pub async fn pages_of_keys_neither_repeat_nor_skip_while_rows_arrive(scene: &mut
         };
         let arrive = async |scene: &mut Scene| {
             let (key, other) = (scene.new_key(owner), scene.new_key(None));
-            assert!(scene.store.create_key(key).await.unwrap());
-            assert!(scene.store.create_key(other).await.unwrap());
+            assert!(scene.store.create_key(key, scene.note()).await.unwrap());
+            assert!(scene.store.create_key(other, scene.note()).await.unwrap());
         };
         pages_hold(scene, read, arrive).await;
     }
@@ -144,7 +144,7 @@ pub async fn ids_of_any_bits_are_kept_and_sort_as_numbers(scene: &mut Scene) {
         account.id = AccountId::from_u128(bits);
         account.username = Username::parse(&format!("user {bits}")).unwrap();
         let key = scene.new_key(Some(&account));
-        scene.store.create_account(account.clone(), key).await.unwrap();
+        scene.store.create_account(account.clone(), key, scene.note()).await.unwrap();
         let endpoint = scene.endpoint(&account).await;
         let mut new = scene.new_event(&account, &[&endpoint]).await;
         new.event.id = EventId::from_u128(bits);

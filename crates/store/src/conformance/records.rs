@@ -10,7 +10,7 @@ use domain::limits::{RESPONSE_EXCERPT_BYTES_MAX, RETRY_ATTEMPTS_MAX};
 
 use super::Scene;
 use super::scene::{USED_UP, at_once};
-use crate::queue::{AttemptRecord, Lease, Recorded};
+use crate::queue::{AttemptRecord, GivenBack, Lease, Recorded};
 
 pub async fn a_success_ends_the_delivery_as_delivered(scene: &mut Scene) {
     let (account, endpoint) = scene.account_with_endpoint().await;
@@ -247,9 +247,10 @@ pub async fn leases_given_back_are_answered_in_order_and_each_by_itself(scene: &
     let first = scene.publish_leased(&account, &endpoint).await;
     let second = scene.publish_leased(&account, &endpoint).await;
     let lost = Lease { fence: 9, ..second };
-    let answers = scene.store.give_back(vec![first, lost, first, second]).await.unwrap();
+    let leases = vec![first, lost, first, second];
+    let answers = scene.store.give_back(leases, GivenBack::Unused).await.unwrap();
     let (applied, lost) = (Recorded::Applied, Recorded::LeaseLost);
     assert_eq!(answers, [applied, lost, lost, applied]);
     assert_eq!(scene.claim(&endpoint, 10).await.len(), 2);
-    assert_eq!(scene.store.give_back(Vec::new()).await.unwrap(), []);
+    assert_eq!(scene.store.give_back(Vec::new(), GivenBack::Unused).await.unwrap(), []);
 }

@@ -41,13 +41,13 @@ pub async fn a_replay_born_leased_brings_all_that_an_attempt_needs(scene: &mut S
     let first = scene.claim(&endpoint, 1).await.remove(0);
     scene.pass(Duration::from_secs(9));
     let new = NewDelivery { leased: true, ..scene.new_delivery(endpoint.id) };
-    let (session, now) = (scene.session, scene.now);
-    let added = scene.store.add_delivery(session, account.id, event, new, now).await.unwrap();
+    let (session, note) = (scene.session, scene.note());
+    let added = scene.store.add_delivery(session, account.id, event, new, note).await.unwrap();
     let Added::Created(claimed) = added else { panic!("{added:?}") };
     let lease = crate::queue::Lease { session, delivery: new.id, fence: 1 };
     assert_eq!(claimed.lease, lease);
     assert_eq!((claimed.account, claimed.endpoint), (account.id, endpoint.id));
-    assert_eq!((claimed.attempts, claimed.created_at), (0, now));
+    assert_eq!((claimed.attempts, claimed.created_at), (0, scene.now));
     assert_eq!(claimed.payload, first.payload);
     assert_eq!(scene.claim(&endpoint, 1).await.len(), 0, "it is leased");
     assert_eq!(scene.record(lease, Transition::Delivered).await, Recorded::Applied);
@@ -57,8 +57,8 @@ pub async fn a_replay_that_is_not_born_leased_answers_a_lease_of_nobody(scene: &
     let (account, endpoint) = scene.account_with_endpoint().await;
     let event = scene.publish(&account, &[]).await.event;
     let new = scene.new_delivery(endpoint.id);
-    let (session, now) = (scene.session, scene.now);
-    let added = scene.store.add_delivery(session, account.id, event, new, now).await.unwrap();
+    let (session, note) = (scene.session, scene.note());
+    let added = scene.store.add_delivery(session, account.id, event, new, note).await.unwrap();
     let Added::Created(claimed) = added else { panic!("{added:?}") };
     assert_eq!((claimed.lease.delivery, claimed.lease.fence), (new.id, 0));
     assert_eq!(scene.record(claimed.lease, Transition::Delivered).await, Recorded::LeaseLost);
@@ -71,8 +71,8 @@ pub async fn a_replay_born_leased_to_a_lost_session_is_claimable(scene: &mut Sce
     let lost = scene.session;
     scene.lose_session().await;
     let new = NewDelivery { leased: true, ..scene.new_delivery(endpoint.id) };
-    let now = scene.now;
-    let added = scene.store.add_delivery(lost, account.id, event, new, now).await.unwrap();
+    let note = scene.note();
+    let added = scene.store.add_delivery(lost, account.id, event, new, note).await.unwrap();
     let Added::Created(claimed) = added else { panic!("{added:?}") };
     assert_eq!(claimed.lease.fence, 0, "it was not born leased after all");
     scene.claim_only(&endpoint).await;
@@ -83,7 +83,7 @@ pub async fn a_replay_asks_for_neither_subscription_nor_an_enabled_endpoint(scen
     let account = scene.account().await;
     let mut endpoint = scene.new_endpoint(&account);
     endpoint.subscription = Subscription::Listed(Vec::new());
-    scene.store.create_endpoint(endpoint.clone(), 1).await.unwrap();
+    scene.store.create_endpoint(endpoint.clone(), 1, scene.note()).await.unwrap();
     disable(scene, &endpoint).await;
     let event = scene.publish(&account, &[]).await.event;
     let replay = scene.replay(&account, event, &endpoint).await;
@@ -130,7 +130,8 @@ pub async fn what_cannot_be_replayed_is_said_and_nothing_is_made(scene: &mut Sce
         (account.id, event, deleted.id, Added::NoEndpoint),
     ] {
         let new = scene.new_delivery(endpoint);
-        let added = scene.store.add_delivery(scene.session, account, event, new, scene.now).await;
+        let added =
+            scene.store.add_delivery(scene.session, account, event, new, scene.note()).await;
         assert_eq!(added.unwrap(), answer);
         assert_eq!(scene.store.read_delivery(new.id).await.unwrap(), None);
     }

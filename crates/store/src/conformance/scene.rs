@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use domain::account::Account;
 use domain::attempt::{Attempt, Failure, Outcome, Phases};
+use domain::audit::{Actor, AuditAction, AuditNote};
 use domain::contract::Contract;
 use domain::delivery::{Delivery, EndReason, Transition};
 use domain::endpoint::Endpoint;
@@ -24,8 +25,8 @@ use crate::SharedStore;
 use crate::catalogue::{AccountCreated, DeletedHistory, EndpointCreated, KeyRecord};
 use crate::memory::MemoryStore;
 use crate::queue::{
-    Accepted, Added, AttemptRecord, Claimed, Extended, Idempotency, LaneClaim, LaneRoom, Lease,
-    NewDelivery, NewEvent, Recorded, SessionId,
+    Accepted, Added, AttemptRecord, Claimed, Extended, GivenBack, Idempotency, LaneClaim, LaneRoom,
+    Lease, NewDelivery, NewEvent, Recorded, SessionId,
 };
 
 /// How long the session of a scene lives, from the scene's first instant.
@@ -89,6 +90,11 @@ impl Scene {
         self.now = self.now.plus(time);
     }
 
+    /// A note for a change made now, where it does not matter what it says.
+    pub fn note(&self) -> AuditNote {
+        note_at(self.now)
+    }
+
     /// A key record for the account, or for the operator.
     pub fn new_key(&mut self, account: Option<&Account>) -> KeyRecord {
         let number = self.next_number();
@@ -111,7 +117,7 @@ impl Scene {
     pub async fn account(&mut self) -> Account {
         let account = self.new_account();
         let key = self.new_key(Some(&account));
-        let created = self.store.create_account(account.clone(), key).await.unwrap();
+        let created = self.store.create_account(account.clone(), key, self.note()).await.unwrap();
         assert_eq!(created, AccountCreated::Created);
         account
     }
@@ -124,7 +130,8 @@ impl Scene {
     /// Creates an endpoint.
     pub async fn endpoint(&mut self, account: &Account) -> Endpoint {
         let endpoint = self.new_endpoint(account);
-        let created = self.store.create_endpoint(endpoint.clone(), 1_000).await.unwrap();
+        let created =
+            self.store.create_endpoint(endpoint.clone(), 1_000, self.note()).await.unwrap();
         assert_eq!(created, EndpointCreated::Created);
         endpoint
     }
@@ -214,8 +221,8 @@ impl Scene {
         endpoint: &Endpoint,
     ) -> DeliveryId {
         let new = self.new_delivery(endpoint.id);
-        let (session, now) = (self.session, self.now);
-        let added = self.store.add_delivery(session, account.id, event, new, now).await.unwrap();
+        let (session, note) = (self.session, self.note());
+        let added = self.store.add_delivery(session, account.id, event, new, note).await.unwrap();
         assert!(matches!(added, Added::Created(_)), "{added:?}");
         new.id
     }
@@ -277,9 +284,21 @@ impl Scene {
         assert_eq!(self.record(lease, transition).await, Recorded::Applied);
     }
 
-    /// Gives one lease back.
+    /// Gives one lease back, without an attempt begun.
     pub async fn give_back(&self, lease: Lease) -> Recorded {
-        let mut answers = self.store.give_back(vec![lease]).await.unwrap();
+        self.give_back_as(lease, GivenBack::Unused).await
+    }
+
+    /// Gives one lease back.
+    pub async fn give_back_as(&self, lease: Lease, why: GivenBack) -> Recorded {
+        let mut answers = self.store.give_back(vec![lease], why).await.unwrap();
+        assert_eq!(answers.len(), 1, "one answer per lease");
+        answers.remove(0)
+    }
+
+    /// Sets one delivery aside.
+    pub async fn set_aside(&self, lease: Lease) -> Recorded {
+        let mut answers = self.store.set_aside(vec![lease], self.now).await.unwrap();
         assert_eq!(answers.len(), 1, "one answer per lease");
         answers.remove(0)
     }
@@ -292,7 +311,7 @@ impl Scene {
     /// Deletes an endpoint that must be there.
     pub async fn delete_endpoint(&self, endpoint: &Endpoint, history: DeletedHistory) {
         let (account, id) = (endpoint.account, endpoint.id);
-        assert!(self.store.delete_endpoint(account, id, history, self.now).await.unwrap());
+        assert!(self.store.delete_endpoint(account, id, history, self.note()).await.unwrap());
     }
 
     /// Cleans until there is nothing more to clean.
@@ -315,6 +334,18 @@ impl Scene {
         let freed = self.store.release_expired(self.now).await.unwrap();
         self.session = self.store.begin_session(self.now.plus(SESSION_LIFE)).await.unwrap();
         freed
+    }
+}
+
+/// A note for a change made at that instant, where it does not matter what it says.
+pub fn note_at(at: Timestamp) -> AuditNote {
+    AuditNote {
+        at,
+        actor: Actor::System,
+        action: AuditAction::AccountChanged,
+        account: None,
+        subject: String::new(),
+        details: "{}".to_owned(),
     }
 }
 

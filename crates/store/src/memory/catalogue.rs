@@ -1,16 +1,21 @@
 //! Accounts, keys and endpoints in memory.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use domain::account::{Account, AccountChange};
+use domain::audit::AuditNote;
 use domain::endpoint::{Endpoint, EndpointChange};
 use domain::id::{AccountId, EndpointId, KeyId};
 use domain::page::{Page, PageRequest};
+use domain::sealing::SealingKeyId;
+use domain::secret::SigningSecret;
 use domain::time::Timestamp;
 
 use super::{AccountEntry, MemoryStore, PageBounds, State, page_of};
 use crate::StoreError;
 use crate::catalogue::{
-    AccountCreated, Catalogue, DeletedHistory, EndpointCreated, KeyRecord, Roster,
+    AccountCreated, Catalogue, DeletedHistory, EndpointCreated, KeyRecord, Roster, SecretRotated,
 };
 
 impl State {
@@ -34,6 +39,7 @@ impl Catalogue for MemoryStore {
         &self,
         account: Account,
         first_key: KeyRecord,
+        note: AuditNote,
     ) -> Result<AccountCreated, StoreError> {
         let mut state = self.change()?;
         if state.accounts.values().any(|entry| entry.account.username == account.username) {
@@ -41,6 +47,7 @@ impl Catalogue for MemoryStore {
         }
         state.accounts.insert(account.id, AccountEntry { account, version: 1 });
         state.keys.insert(first_key.id, first_key);
+        state.write_down(note);
         Ok(AccountCreated::Created)
     }
 
@@ -65,29 +72,31 @@ impl Catalogue for MemoryStore {
         &self,
         id: AccountId,
         change: AccountChange,
+        note: AuditNote,
     ) -> Result<Option<Account>, StoreError> {
         let mut state = self.change()?;
         let Some(entry) = state.accounts.get_mut(&id) else { return Ok(None) };
         change.apply(&mut entry.account);
         let changed = entry.account.clone();
         state.bump_roster(id);
+        state.write_down(note);
         Ok(Some(changed))
     }
 
-    async fn delete_account(&self, id: AccountId) -> Result<bool, StoreError> {
+    async fn delete_account(&self, id: AccountId, note: AuditNote) -> Result<bool, StoreError> {
         let mut state = self.change()?;
         if state.accounts.remove(&id).is_none() {
             return Ok(false);
         }
         state.keys.retain(|_, key| key.account != Some(id));
         for endpoint in state.endpoint_ids(id) {
-            // Nobody will see when they ended.
-            state.cancel_pending(endpoint, Timestamp::default());
+            state.cancel_pending(endpoint, note.at);
         }
         state.endpoints.retain(|_, endpoint| endpoint.account != id);
         state.events.retain(|_, entry| entry.event.account != id);
         state.deliveries.retain(|_, entry| entry.delivery.account != id);
         state.idempotency.retain(|(account, _), _| *account != id);
+        state.write_down(note);
         Ok(true)
     }
 
@@ -101,12 +110,13 @@ impl Catalogue for MemoryStore {
         }))
     }
 
-    async fn create_key(&self, key: KeyRecord) -> Result<bool, StoreError> {
+    async fn create_key(&self, key: KeyRecord, note: AuditNote) -> Result<bool, StoreError> {
         let mut state = self.change()?;
         if key.account.is_some_and(|account| !state.accounts.contains_key(&account)) {
             return Ok(false);
         }
         state.keys.insert(key.id, key);
+        state.write_down(note);
         Ok(true)
     }
 
@@ -128,11 +138,13 @@ impl Catalogue for MemoryStore {
         &self,
         account: Option<AccountId>,
         id: KeyId,
+        note: AuditNote,
     ) -> Result<Option<String>, StoreError> {
         let mut state = self.change()?;
         if state.keys.get(&id).is_none_or(|key| key.account != account) {
             return Ok(None);
         }
+        state.write_down(note);
         Ok(state.keys.remove(&id).map(|key| key.public_part))
     }
 
@@ -150,6 +162,7 @@ impl Catalogue for MemoryStore {
         &self,
         endpoint: Endpoint,
         endpoints_max: usize,
+        note: AuditNote,
     ) -> Result<EndpointCreated, StoreError> {
         let mut state = self.change()?;
         let account = endpoint.account;
@@ -161,6 +174,7 @@ impl Catalogue for MemoryStore {
         }
         state.endpoints.insert(endpoint.id, endpoint);
         state.bump_roster(account);
+        state.write_down(note);
         Ok(EndpointCreated::Created)
     }
 
@@ -182,13 +196,14 @@ impl Catalogue for MemoryStore {
         account: AccountId,
         id: EndpointId,
         change: EndpointChange,
-        now: Timestamp,
+        note: AuditNote,
     ) -> Result<Option<Endpoint>, StoreError> {
         let mut state = self.change()?;
         let Some(endpoint) = state.endpoint_of(account, id) else { return Ok(None) };
-        change.apply(endpoint, now);
+        change.apply(endpoint, note.at);
         let changed = endpoint.clone();
         state.bump_roster(account);
+        state.write_down(note);
         Ok(Some(changed))
     }
 
@@ -197,18 +212,48 @@ impl Catalogue for MemoryStore {
         account: AccountId,
         id: EndpointId,
         history: DeletedHistory,
-        now: Timestamp,
+        note: AuditNote,
     ) -> Result<bool, StoreError> {
         let mut state = self.change()?;
         if state.endpoint_of(account, id).is_none() {
             return Ok(false);
         }
         state.endpoints.remove(&id);
-        state.cancel_pending(id, now);
+        state.cancel_pending(id, note.at);
         if history == DeletedHistory::Remove {
             state.deliveries.retain(|_, entry| entry.delivery.endpoint != id);
         }
         state.bump_roster(account);
+        state.write_down(note);
         Ok(true)
+    }
+
+    async fn rotate_secret(
+        &self,
+        account: AccountId,
+        id: EndpointId,
+        new: SigningSecret,
+        overlap: Duration,
+        note: AuditNote,
+    ) -> Result<SecretRotated, StoreError> {
+        let mut state = self.change()?;
+        let Some(endpoint) = state.endpoint_of(account, id) else {
+            return Ok(SecretRotated::NoEndpoint);
+        };
+        if let Err(still) = endpoint.rotate_secret(new, overlap, note.at) {
+            return Ok(SecretRotated::StillOverlapping(still));
+        }
+        let rotated = Box::new(endpoint.clone());
+        state.bump_roster(account);
+        state.write_down(note);
+        Ok(SecretRotated::Rotated(rotated))
+    }
+
+    async fn sealing_keys(&self) -> Result<Vec<(SealingKeyId, u64)>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn reseal(&self, _rows_max: usize) -> Result<usize, StoreError> {
+        self.change().map(|_| 0)
     }
 }

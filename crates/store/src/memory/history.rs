@@ -15,12 +15,12 @@ use crate::history::{
 };
 
 /// Whether a filter that may be absent lets the value pass.
-fn allows<T: PartialEq>(filter: Option<&T>, value: &T) -> bool {
+pub(super) fn allows<T: PartialEq>(filter: Option<&T>, value: &T) -> bool {
     filter.is_none_or(|wanted| wanted == value)
 }
 
 /// Whether the instant is in the half-open span.
-fn is_within(at: Timestamp, since: Option<Timestamp>, until: Option<Timestamp>) -> bool {
+pub(super) fn is_within(at: Timestamp, since: Option<Timestamp>, until: Option<Timestamp>) -> bool {
     since.is_none_or(|since| since <= at) && until.is_none_or(|until| at < until)
 }
 

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use domain::delivery::{DeliveryState, Transition};
+use domain::audit::AuditNote;
+use domain::delivery::{DeliveryState, EndReason, Transition};
 use domain::id::{AccountId, DeliveryId, EndpointId, EventId};
 use domain::limits::IDEMPOTENCY_KEPT_FOR;
 use domain::time::Timestamp;
@@ -11,8 +12,8 @@ use domain::time::Timestamp;
 use super::{EventEntry, FirstAnswer, MemoryStore, State};
 use crate::StoreError;
 use crate::queue::{
-    Accepted, Added, AttemptRecord, Claimed, Extended, LaneClaim, LaneRoom, Lease, NewDelivery,
-    NewEvent, Payload, Queue, Recorded, SessionId, WaitingLane,
+    Accepted, Added, AttemptRecord, Claimed, Extended, GivenBack, LaneClaim, LaneRoom, Lease,
+    NewDelivery, NewEvent, Payload, Queue, Recorded, SessionId, WaitingLane,
 };
 
 impl State {
@@ -68,12 +69,14 @@ impl State {
 
     /// All that an attempt under the lease needs.
     fn claimed(&self, lease: Lease) -> Claimed {
-        let delivery = &self.deliveries[&lease.delivery].delivery;
+        let entry = &self.deliveries[&lease.delivery];
+        let delivery = &entry.delivery;
         Claimed {
             lease,
             account: delivery.account,
             endpoint: delivery.endpoint,
             attempts: delivery.attempts,
+            lost_claims: entry.lost_claims,
             created_at: delivery.created_at,
             payload: Arc::clone(&self.events[&delivery.event].payload),
         }
@@ -109,6 +112,7 @@ impl State {
         let ended_at = record.attempt.at.plus(record.attempt.duration);
         entry.delivery.attempts += 1;
         entry.attempts.push(record.attempt);
+        entry.lost_claims = 0;
         match record.transition {
             Transition::RetryAt(due_at) => {
                 entry.delivery.due_at = Some(due_at);
@@ -165,7 +169,7 @@ impl Queue for MemoryStore {
         account: AccountId,
         event: EventId,
         delivery: NewDelivery,
-        now: Timestamp,
+        note: AuditNote,
     ) -> Result<Added, StoreError> {
         let mut state = self.change()?;
         let Some(entry) = state.events.get(&event).filter(|it| it.event.account == account) else {
@@ -176,7 +180,8 @@ impl Queue for MemoryStore {
             return Ok(Added::NoEndpoint);
         }
         let holder = delivery.leased.then_some(session);
-        state.add_delivery(&event, delivery.id, delivery.endpoint, holder, now);
+        state.add_delivery(&event, delivery.id, delivery.endpoint, holder, note.at);
+        state.write_down(note);
         let fence = state.deliveries[&delivery.id].claims;
         Ok(Added::Created(state.claimed(Lease { session, delivery: delivery.id, fence })))
     }
@@ -191,16 +196,46 @@ impl Queue for MemoryStore {
         Ok(lanes.into_iter().map(|lane| state.claim_lane(session, now, lane)).collect())
     }
 
-    async fn give_back(&self, leases: Vec<Lease>) -> Result<Vec<Recorded>, StoreError> {
+    async fn give_back(
+        &self,
+        leases: Vec<Lease>,
+        why: GivenBack,
+    ) -> Result<Vec<Recorded>, StoreError> {
         let mut state = self.change()?;
         let give_back = |lease: Lease| {
             if state.leased(lease).is_none() {
                 return Recorded::LeaseLost;
             }
-            state.free(lease.delivery);
+            match why {
+                GivenBack::Unused => state.free(lease.delivery),
+                GivenBack::Unanswered => state.lose(lease.delivery),
+            }
             Recorded::Applied
         };
         Ok(leases.into_iter().map(give_back).collect())
+    }
+
+    async fn begin_trial(&self, lease: Lease) -> Result<Recorded, StoreError> {
+        let mut state = self.change()?;
+        let Some(entry) = state.leased(lease) else { return Ok(Recorded::LeaseLost) };
+        entry.on_trial = true;
+        Ok(Recorded::Applied)
+    }
+
+    async fn set_aside(
+        &self,
+        leases: Vec<Lease>,
+        at: Timestamp,
+    ) -> Result<Vec<Recorded>, StoreError> {
+        let mut state = self.change()?;
+        let set_aside = |lease: Lease| {
+            if state.leased(lease).is_none() {
+                return Recorded::LeaseLost;
+            }
+            state.end(lease.delivery, DeliveryState::Exhausted(EndReason::SetAside), at);
+            Recorded::Applied
+        };
+        Ok(leases.into_iter().map(set_aside).collect())
     }
 
     async fn record(&self, attempts: Vec<AttemptRecord>) -> Result<Vec<Recorded>, StoreError> {

@@ -4,50 +4,66 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use domain::account::{Account, AccountChange, Username};
+use domain::audit::{Actor, AuditAction, AuditNote};
 use domain::contract::Contract;
 use domain::delivery::Transition;
 use domain::endpoint::{DisabledReason, Endpoint, EndpointChange, EndpointStatus};
 use domain::event::Event;
 use domain::id::{AccountId, DeliveryId, EndpointId, EventId, KeyId};
 use domain::matching::NoDelivery;
+use domain::secret::{SECRET_BYTES, SigningSecret};
 use domain::testing::{TEST_START, an_account, an_endpoint};
 use domain::time::Timestamp;
 
-use super::step::{Ending, EventStep, FilterStep, Recent, Step};
+use super::step::{Ending, EventStep, FilterStep, NotedStep, Recent, Step};
+use crate::audit::AuditFilter;
 use crate::catalogue::{DeletedHistory, KeyRecord, Roster};
 use crate::conformance::scene::{event_type, idempotency};
 use crate::history::{DeliveryFilter, EventFilter};
-use crate::queue::{NewDelivery, NewEvent};
+use crate::queue::{GivenBack, NewDelivery, NewEvent};
 
 /// A call with its arguments, except for what each store names by itself: a session or a lease is
 /// named by how recent it is.
 #[derive(Clone, Debug)]
 pub(super) enum Call {
-    CreateAccount(Account, KeyRecord),
-    ChangeAccount(AccountId, AccountChange),
-    DeleteAccount(AccountId),
-    CreateKey(KeyRecord),
-    DeleteKey(Option<AccountId>, KeyId),
+    Noted(Box<Noted>, AuditNote),
     NoteKeyUse(KeyId, Timestamp),
-    CreateEndpoint(Endpoint, usize),
-    ChangeEndpoint(AccountId, EndpointId, EndpointChange, Timestamp),
-    DeleteEndpoint(AccountId, EndpointId, DeletedHistory, Timestamp),
     BeginSession(Timestamp),
     ExtendSession(Recent, Timestamp),
     ReleaseExpired(Timestamp),
     /// Each event with whether it was matched against an older roster.
     Accept(Recent, Vec<(NewEvent, bool)>),
-    AddDelivery(Recent, AccountId, EventId, NewDelivery, Timestamp),
+    AddDelivery(Recent, AccountId, EventId, NewDelivery, AuditNote),
     ClaimDue(Recent, Timestamp, Vec<(EndpointId, usize)>),
-    GiveBack(Vec<Recent>),
+    GiveBack(Vec<Recent>, GivenBack),
+    /// Claims what is due first in the lane and loses it again, on trial or not, once for each.
+    LoseClaims(Recent, Timestamp, EndpointId, Vec<bool>),
+    BeginTrial(Recent),
+    SetAside(Vec<Recent>, Timestamp),
     Record(Vec<(Recent, Transition)>, Timestamp),
     WaitingLanes(Option<EndpointId>, usize),
     ListEvents(EventFilter, usize),
     ListDeliveries(DeliveryFilter, usize),
+    ListAudit(AuditFilter, usize),
     Clean(Timestamp),
     Nothing,
     /// With the instant until which the next process's session lives.
     Crash(Timestamp),
+}
+
+/// A call that a note is written with.
+#[derive(Clone, Debug)]
+pub(super) enum Noted {
+    CreateAccount(Account, KeyRecord),
+    ChangeAccount(AccountId, AccountChange),
+    DeleteAccount(AccountId),
+    CreateKey(KeyRecord),
+    DeleteKey(Option<AccountId>, KeyId),
+    CreateEndpoint(Endpoint, usize),
+    ChangeEndpoint(AccountId, EndpointId, EndpointChange),
+    DeleteEndpoint(AccountId, EndpointId, DeletedHistory),
+    RotateSecret(AccountId, EndpointId, SigningSecret, Duration),
+    Nothing,
 }
 
 /// Everything that was ever named in a sequence, and its clock.
@@ -96,43 +112,11 @@ impl Names {
         let now = self.now;
         let after = |seconds: u64| now.plus(Duration::from_secs(seconds));
         match step.clone() {
-            Step::CreateAccount { username } => self.create_account(username),
-            Step::ChangeAccount { account, credits } => {
-                let change =
-                    AccountChange { credits: Some(Some(credits)), ..AccountChange::default() };
-                Call::ChangeAccount(self.account(account), change)
-            }
-            Step::DeleteAccount { account } => Call::DeleteAccount(self.account(account)),
-            Step::CreateKey { account } => {
-                let owner = account.map(|account| self.account(account));
-                Call::CreateKey(self.key(owner))
-            }
-            Step::DeleteKey { account, key } => {
-                let owner = account.map(|account| self.account(account));
-                Call::DeleteKey(owner, *pick(&self.keys, key))
+            Step::Noted(step) => {
+                let (noted, action, account) = self.noted(step);
+                Call::Noted(Box::new(noted), self.note(action, account))
             }
             Step::NoteKeyUse { key } => Call::NoteKeyUse(*pick(&self.keys, key), now),
-            Step::CreateEndpoint { account, endpoints_max } => {
-                let number = self.number();
-                let endpoint = an_endpoint(pick(&self.accounts, account), number);
-                self.endpoints.push(endpoint.clone());
-                Call::CreateEndpoint(endpoint, endpoints_max)
-            }
-            Step::ChangeEndpoint { endpoint, disabled } => {
-                let endpoint = pick(&self.endpoints, endpoint);
-                let status = if disabled {
-                    EndpointStatus::Disabled(DisabledReason::Gone)
-                } else {
-                    EndpointStatus::Enabled
-                };
-                let change = EndpointChange { status: Some(status), ..EndpointChange::default() };
-                Call::ChangeEndpoint(endpoint.account, endpoint.id, change, now)
-            }
-            Step::DeleteEndpoint { endpoint, remove } => {
-                let endpoint = pick(&self.endpoints, endpoint);
-                let history = if remove { DeletedHistory::Remove } else { DeletedHistory::Keep };
-                Call::DeleteEndpoint(endpoint.account, endpoint.id, history, now)
-            }
             Step::BeginSession { life_seconds } => Call::BeginSession(after(life_seconds)),
             Step::ExtendSession { session, life_seconds } => {
                 Call::ExtendSession(session, after(life_seconds))
@@ -145,22 +129,28 @@ impl Names {
             }
             Step::AddDelivery { session, event, endpoint, leased } => {
                 let (event, account) = *pick(&self.events, event);
-                let endpoint = pick(&self.endpoints, endpoint).id;
+                let (endpoint, _) = self.endpoint(endpoint);
                 let id = DeliveryId::from_u128(self.number().into());
                 let new = NewDelivery { id, endpoint, leased };
-                Call::AddDelivery(session, account, event, new, now)
+                let note = self.note(AuditAction::DeliveryReplayed, Some(account));
+                Call::AddDelivery(session, account, event, new, note)
             }
             Step::ClaimDue { session, lanes } => {
-                let lane = |(endpoint, room)| (pick(&self.endpoints, endpoint).id, room);
+                let lane = |(endpoint, room)| (self.endpoint(endpoint).0, room);
                 Call::ClaimDue(session, now, lanes.into_iter().map(lane).collect())
             }
-            Step::GiveBack { leases } => Call::GiveBack(leases),
+            Step::GiveBack { leases, why } => Call::GiveBack(leases, why),
+            Step::LoseClaims { session, endpoint, on_trial } => {
+                Call::LoseClaims(session, now, self.endpoint(endpoint).0, on_trial)
+            }
+            Step::BeginTrial { lease } => Call::BeginTrial(lease),
+            Step::SetAside { leases } => Call::SetAside(leases, now),
             Step::Record { leases } => {
                 let transition = |(lease, ending)| (lease, self.transition(&ending));
                 Call::Record(leases.into_iter().map(transition).collect(), now)
             }
             Step::WaitingLanes { after, limit } => {
-                Call::WaitingLanes(after.map(|it| pick(&self.endpoints, it).id), limit)
+                Call::WaitingLanes(after.map(|it| self.endpoint(it).0), limit)
             }
             Step::ListEvents { filter, undelivered, limit } => {
                 let filter = EventFilter { undelivered, ..self.event_filter(&filter) };
@@ -170,12 +160,85 @@ impl Names {
                 let filter = DeliveryFilter { state, ..self.delivery_filter(&filter) };
                 Call::ListDeliveries(filter, limit)
             }
+            Step::ListAudit { filter, action, limit } => {
+                let filter = AuditFilter { action, ..self.audit_filter(&filter) };
+                Call::ListAudit(filter, limit)
+            }
             Step::Clean => Call::Clean(now),
             Step::Pass { milliseconds } => {
                 self.now = now.plus(Duration::from_millis(milliseconds));
                 Call::Nothing
             }
             Step::Crash => Call::Crash(after(3_600)),
+        }
+    }
+
+    /// The call that the step is now, its name, and the account that it is about.
+    fn noted(&mut self, step: NotedStep) -> (Noted, AuditAction, Option<AccountId>) {
+        match step {
+            NotedStep::CreateAccount { username } => {
+                let mut account = an_account(Contract::KonproV1, self.number());
+                account.username = Username::parse(&format!("name{username}")).unwrap();
+                let (id, key) = (account.id, self.key(Some(account.id)));
+                self.accounts.push(account.clone());
+                (Noted::CreateAccount(account, key), AuditAction::AccountCreated, Some(id))
+            }
+            NotedStep::ChangeAccount { account, credits } => {
+                let id = self.account(account);
+                let change =
+                    AccountChange { credits: Some(Some(credits)), ..AccountChange::default() };
+                (Noted::ChangeAccount(id, change), AuditAction::AccountChanged, Some(id))
+            }
+            NotedStep::DeleteAccount { account } => {
+                let id = self.account(account);
+                (Noted::DeleteAccount(id), AuditAction::AccountDeleted, Some(id))
+            }
+            NotedStep::CreateKey { account } => {
+                let owner = account.map(|account| self.account(account));
+                (Noted::CreateKey(self.key(owner)), AuditAction::KeyCreated, owner)
+            }
+            NotedStep::DeleteKey { account, key } => {
+                let owner = account.map(|account| self.account(account));
+                let key = *pick(&self.keys, key);
+                (Noted::DeleteKey(owner, key), AuditAction::KeyRevoked, owner)
+            }
+            NotedStep::CreateEndpoint { account, endpoints_max } => {
+                let number = self.number();
+                let endpoint = an_endpoint(pick(&self.accounts, account), number);
+                let account = Some(endpoint.account);
+                self.endpoints.push(endpoint.clone());
+                let noted = Noted::CreateEndpoint(endpoint, endpoints_max);
+                (noted, AuditAction::EndpointCreated, account)
+            }
+            NotedStep::ChangeEndpoint { endpoint, disabled } => {
+                let (id, account) = self.endpoint(endpoint);
+                let status = if disabled {
+                    EndpointStatus::Disabled(DisabledReason::Gone)
+                } else {
+                    EndpointStatus::Enabled
+                };
+                let change = EndpointChange { status: Some(status), ..EndpointChange::default() };
+                let noted = Noted::ChangeEndpoint(account, id, change);
+                (noted, AuditAction::EndpointChanged, Some(account))
+            }
+            NotedStep::DeleteEndpoint { endpoint, remove } => {
+                let (id, account) = self.endpoint(endpoint);
+                let history = if remove { DeletedHistory::Remove } else { DeletedHistory::Keep };
+                let noted = Noted::DeleteEndpoint(account, id, history);
+                (noted, AuditAction::EndpointDeleted, Some(account))
+            }
+            NotedStep::RotateSecret { endpoint, owner, overlap_seconds } => {
+                let (id, account) = self.endpoint(endpoint);
+                let account = owner.map_or(account, |owner| self.account(owner));
+                let secret = SigningSecret::from_random(&[self.number() as u8; SECRET_BYTES]);
+                let overlap = Duration::from_secs(overlap_seconds);
+                let noted = Noted::RotateSecret(account, id, secret, overlap);
+                (noted, AuditAction::SecretRotated, Some(account))
+            }
+            NotedStep::Nothing { account } => {
+                let account = account.map(|account| self.account(account));
+                (Noted::Nothing, AuditAction::SecretRevealed, account)
+            }
         }
     }
 
@@ -188,12 +251,23 @@ impl Names {
         pick(&self.accounts, recent).id
     }
 
-    fn create_account(&mut self, username: u8) -> Call {
-        let mut account = an_account(Contract::KonproV1, self.number());
-        account.username = Username::parse(&format!("name{username}")).unwrap();
-        let key = self.key(Some(account.id));
-        self.accounts.push(account.clone());
-        Call::CreateAccount(account, key)
+    /// The endpoint, and whose it is.
+    fn endpoint(&self, recent: Recent) -> (EndpointId, AccountId) {
+        let endpoint = pick(&self.endpoints, recent);
+        (endpoint.id, endpoint.account)
+    }
+
+    /// A note that no other note is equal to.
+    fn note(&mut self, action: AuditAction, account: Option<AccountId>) -> AuditNote {
+        let number = self.number();
+        AuditNote {
+            at: self.now,
+            actor: Actor::Key(KeyId::from_u128(number.into())),
+            action,
+            account,
+            subject: number.to_string(),
+            details: format!(r#"{{"number":{number}}}"#),
+        }
     }
 
     fn key(&mut self, account: Option<AccountId>) -> KeyRecord {
@@ -268,10 +342,19 @@ impl Names {
         }
     }
 
+    fn audit_filter(&self, step: &FilterStep) -> AuditFilter {
+        AuditFilter {
+            account: step.account.map(|account| self.account(account)),
+            action: None,
+            since: self.before_now(step.since),
+            until: self.before_now(step.until),
+        }
+    }
+
     fn delivery_filter(&self, step: &FilterStep) -> DeliveryFilter {
         DeliveryFilter {
             account: step.account.map(|account| self.account(account)),
-            endpoint: step.endpoint.map(|endpoint| pick(&self.endpoints, endpoint).id),
+            endpoint: step.endpoint.map(|endpoint| self.endpoint(endpoint).0),
             event: step.event.map(|event| pick(&self.events, event).0),
             state: None,
             since: self.before_now(step.since),

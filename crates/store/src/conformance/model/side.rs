@@ -5,23 +5,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::attempt::{Attempt, Outcome, Phases};
+use domain::audit::AuditNote;
 use domain::delivery::Transition;
-use domain::id::AccountId;
+use domain::id::{AccountId, EndpointId};
 use domain::page::PageRequest;
 use domain::testing::TEST_START;
 use domain::time::Timestamp;
 
-use super::call::{Call, pick};
+use super::call::{Call, Noted, pick};
 use super::step::Recent;
 use crate::SharedStore;
-use crate::catalogue::Roster;
+use crate::audit::AuditFilter;
+use crate::catalogue::{AccountCreated, EndpointCreated, Roster, SecretRotated};
 use crate::conformance::Harness;
 use crate::conformance::audit::{
-    all_deliveries, all_events, all_lanes, audit, paged_deliveries, paged_events,
+    all_deliveries, all_entries, all_events, all_lanes, audit, paged_deliveries, paged_entries,
+    paged_events,
 };
 use crate::history::{DeliveryFilter, EventFilter};
 use crate::memory::MemoryStore;
-use crate::queue::{Added, AttemptRecord, Claimed, LaneRoom, Lease, NewEvent, SessionId};
+use crate::queue::{
+    Added, AttemptRecord, Claimed, GivenBack, LaneRoom, Lease, NewEvent, Recorded, SessionId,
+};
 
 /// A store, and what it named by itself.
 pub(super) struct Side<'a> {
@@ -29,6 +34,8 @@ pub(super) struct Side<'a> {
     store: SharedStore,
     sessions: Vec<SessionId>,
     leases: Vec<Lease>,
+    /// The notes of every change that was made, in order.
+    noted: Vec<AuditNote>,
 }
 
 fn text(answer: impl Debug) -> String {
@@ -38,7 +45,8 @@ fn text(answer: impl Debug) -> String {
 impl<'a> Side<'a> {
     pub(super) async fn open(harness: &'a dyn Harness) -> Self {
         let store = harness.open().await;
-        let mut side = Self { harness, store, sessions: Vec::new(), leases: Vec::new() };
+        let (sessions, leases, noted) = (Vec::new(), Vec::new(), Vec::new());
+        let mut side = Self { harness, store, sessions, leases, noted };
         side.begin_session(TEST_START.plus(Duration::from_hours(1))).await;
         side
     }
@@ -83,31 +91,22 @@ impl<'a> Side<'a> {
         lease
     }
 
+    /// The answer as text; remembers the note if the answer says that something changed.
+    fn noted(&mut self, note: AuditNote, changed: bool, answer: impl Debug) -> String {
+        if changed {
+            self.noted.push(note);
+        }
+        text(answer)
+    }
+
     /// Makes the call of the store; its answer as text.
     pub(super) async fn make(&mut self, call: &Call) -> String {
         let store = Arc::clone(&self.store);
         match call.clone() {
-            Call::CreateAccount(account, key) => {
-                text(store.create_account(account, key).await.unwrap())
-            }
-            Call::ChangeAccount(account, change) => {
-                text(store.change_account(account, change).await.unwrap())
-            }
-            Call::DeleteAccount(account) => text(store.delete_account(account).await.unwrap()),
-            Call::CreateKey(key) => text(store.create_key(key).await.unwrap()),
-            Call::DeleteKey(account, key) => text(store.delete_key(account, key).await.unwrap()),
+            Call::Noted(noted, note) => self.make_noted(*noted, note).await,
             Call::NoteKeyUse(key, at) => {
                 store.note_key_uses(vec![(key, at)]).await.unwrap();
                 String::new()
-            }
-            Call::CreateEndpoint(endpoint, endpoints_max) => {
-                text(store.create_endpoint(endpoint, endpoints_max).await.unwrap())
-            }
-            Call::ChangeEndpoint(account, endpoint, change, now) => {
-                text(store.change_endpoint(account, endpoint, change, now).await.unwrap())
-            }
-            Call::DeleteEndpoint(account, endpoint, history, now) => {
-                text(store.delete_endpoint(account, endpoint, history, now).await.unwrap())
             }
             Call::BeginSession(until) => {
                 self.begin_session(until).await;
@@ -118,13 +117,14 @@ impl<'a> Side<'a> {
             }
             Call::ReleaseExpired(now) => text(store.release_expired(now).await.unwrap()),
             Call::Accept(session, events) => self.accept(session, events).await,
-            Call::AddDelivery(session, account, event, new, now) => {
+            Call::AddDelivery(session, account, event, new, note) => {
                 let session = self.session(session);
-                let added = store.add_delivery(session, account, event, new, now).await.unwrap();
-                text(match added {
+                let added = store.add_delivery(session, account, event, new, note.clone());
+                let added = match added.await.unwrap() {
                     Added::Created(claimed) => Added::Created(self.take(claimed)),
                     other => other,
-                })
+                };
+                self.noted(note, matches!(added, Added::Created(_)), added)
             }
             Call::ClaimDue(session, now, lanes) => {
                 let lanes: Vec<_> =
@@ -139,9 +139,17 @@ impl<'a> Side<'a> {
                 }
                 answer
             }
-            Call::GiveBack(leases) => {
+            Call::GiveBack(leases, why) => {
                 let leases = leases.into_iter().map(|lease| self.use_lease(lease)).collect();
-                text(store.give_back(leases).await.unwrap())
+                text(store.give_back(leases, why).await.unwrap())
+            }
+            Call::LoseClaims(session, now, endpoint, on_trial) => {
+                self.lose_claims(self.session(session), now, endpoint, &on_trial).await
+            }
+            Call::BeginTrial(lease) => text(store.begin_trial(self.lease(lease)).await.unwrap()),
+            Call::SetAside(leases, now) => {
+                let leases = leases.into_iter().map(|lease| self.use_lease(lease)).collect();
+                text(store.set_aside(leases, now).await.unwrap())
             }
             Call::Record(leases, now) => self.record(leases, now).await,
             Call::WaitingLanes(after, limit) => {
@@ -152,6 +160,9 @@ impl<'a> Side<'a> {
             }
             Call::ListDeliveries(filter, page_size) => {
                 text(paged_deliveries(&*store, &filter, page_size).await)
+            }
+            Call::ListAudit(filter, page_size) => {
+                text(paged_entries(&*store, &filter, page_size).await)
             }
             Call::Clean(now) => {
                 while store.clean(now, 2).await.unwrap() {}
@@ -166,6 +177,80 @@ impl<'a> Side<'a> {
                 String::new()
             }
         }
+    }
+
+    async fn make_noted(&mut self, call: Noted, note: AuditNote) -> String {
+        let (store, written) = (Arc::clone(&self.store), note.clone());
+        match call {
+            Noted::CreateAccount(account, key) => {
+                let created = store.create_account(account, key, written).await.unwrap();
+                self.noted(note, created == AccountCreated::Created, created)
+            }
+            Noted::ChangeAccount(account, change) => {
+                let changed = store.change_account(account, change, written).await.unwrap();
+                self.noted(note, changed.is_some(), changed)
+            }
+            Noted::DeleteAccount(account) => {
+                let deleted = store.delete_account(account, written).await.unwrap();
+                self.noted(note, deleted, deleted)
+            }
+            Noted::CreateKey(key) => {
+                let created = store.create_key(key, written).await.unwrap();
+                self.noted(note, created, created)
+            }
+            Noted::DeleteKey(account, key) => {
+                let deleted = store.delete_key(account, key, written).await.unwrap();
+                self.noted(note, deleted.is_some(), deleted)
+            }
+            Noted::CreateEndpoint(endpoint, endpoints_max) => {
+                let created = store.create_endpoint(endpoint, endpoints_max, written);
+                let created = created.await.unwrap();
+                self.noted(note, created == EndpointCreated::Created, created)
+            }
+            Noted::ChangeEndpoint(account, id, change) => {
+                let changed = store.change_endpoint(account, id, change, written).await.unwrap();
+                self.noted(note, changed.is_some(), changed)
+            }
+            Noted::DeleteEndpoint(account, id, history) => {
+                let deleted = store.delete_endpoint(account, id, history, written).await.unwrap();
+                self.noted(note, deleted, deleted)
+            }
+            Noted::RotateSecret(account, id, new, overlap) => {
+                let rotated = store.rotate_secret(account, id, new, overlap, written);
+                let rotated = rotated.await.unwrap();
+                self.noted(note, matches!(rotated, SecretRotated::Rotated(_)), rotated)
+            }
+            Noted::Nothing => {
+                store.note(vec![written]).await.unwrap();
+                self.noted(note, true, ())
+            }
+        }
+    }
+
+    async fn lose_claims(
+        &mut self,
+        session: SessionId,
+        now: Timestamp,
+        endpoint: EndpointId,
+        on_trial: &[bool],
+    ) -> String {
+        let store = Arc::clone(&self.store);
+        let mut answer = String::new();
+        for on_trial in on_trial {
+            let lanes = vec![LaneRoom { endpoint, room: 1 }];
+            for claim in store.claim_due(session, now, lanes).await.unwrap() {
+                for claimed in claim.claimed {
+                    let lease = claimed.lease;
+                    write!(answer, "{:?} ", self.take(claimed)).unwrap();
+                    if *on_trial {
+                        assert_eq!(store.begin_trial(lease).await.unwrap(), Recorded::Applied);
+                    }
+                    let lost = store.give_back(vec![lease], GivenBack::Unanswered).await.unwrap();
+                    assert_eq!(lost, [Recorded::Applied]);
+                }
+            }
+        }
+        answer
     }
 
     async fn accept(&mut self, session: Recent, events: Vec<(NewEvent, bool)>) -> String {
@@ -207,6 +292,9 @@ impl<'a> Side<'a> {
     pub(super) async fn everything(&self) -> String {
         let store = &*self.store;
         audit(store).await;
+        let entries = all_entries(store).await;
+        let notes: Vec<_> = entries.into_iter().map(|entry| entry.note).collect();
+        assert_eq!(notes, self.noted, "the log has the note of every change, and no other");
         let mut seen = String::new();
         let mut see = |thing: &dyn Debug| writeln!(seen, "{thing:?}").unwrap();
         see(&store.counts().await.unwrap());
@@ -225,6 +313,9 @@ impl<'a> Side<'a> {
         }
         for lane in all_lanes(store).await {
             see(&lane);
+        }
+        for entry in paged_entries(store, &AuditFilter::default(), 5).await {
+            see(&entry);
         }
         seen
     }

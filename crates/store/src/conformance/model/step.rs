@@ -2,11 +2,14 @@
 
 use std::ops::Range;
 
+use domain::audit::AuditAction;
 use domain::delivery::{EndReason, StateName};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
+
+use crate::queue::GivenBack;
 
 /// How many steps a sequence has after its beginning.
 const STEPS: Range<usize> = 20..60;
@@ -17,29 +20,42 @@ pub(super) type Recent = usize;
 /// One step. Bounds are small, so that steps meet.
 #[derive(Clone, Debug)]
 pub(super) enum Step {
-    CreateAccount { username: u8 },
-    ChangeAccount { account: Recent, credits: i64 },
-    DeleteAccount { account: Recent },
-    CreateKey { account: Option<Recent> },
-    DeleteKey { account: Option<Recent>, key: Recent },
+    Noted(NotedStep),
     NoteKeyUse { key: Recent },
-    CreateEndpoint { account: Recent, endpoints_max: usize },
-    ChangeEndpoint { endpoint: Recent, disabled: bool },
-    DeleteEndpoint { endpoint: Recent, remove: bool },
     BeginSession { life_seconds: u64 },
     ExtendSession { session: Recent, life_seconds: u64 },
     ReleaseExpired,
     Accept { session: Recent, account: Recent, events: Vec<EventStep> },
     AddDelivery { session: Recent, event: Recent, endpoint: Recent, leased: bool },
     ClaimDue { session: Recent, lanes: Vec<(Recent, usize)> },
-    GiveBack { leases: Vec<Recent> },
+    GiveBack { leases: Vec<Recent>, why: GivenBack },
+    LoseClaims { session: Recent, endpoint: Recent, on_trial: Vec<bool> },
+    BeginTrial { lease: Recent },
+    SetAside { leases: Vec<Recent> },
     Record { leases: Vec<(Recent, Ending)> },
     WaitingLanes { after: Option<Recent>, limit: usize },
     ListEvents { filter: FilterStep, undelivered: bool, limit: usize },
     ListDeliveries { filter: FilterStep, state: Option<StateName>, limit: usize },
+    ListAudit { filter: FilterStep, action: Option<AuditAction>, limit: usize },
     Clean,
     Pass { milliseconds: u64 },
     Crash,
+}
+
+/// A step that a note is written with. A secret is rotated for the endpoint's own account unless an
+/// owner is named.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum NotedStep {
+    CreateAccount { username: u8 },
+    ChangeAccount { account: Recent, credits: i64 },
+    DeleteAccount { account: Recent },
+    CreateKey { account: Option<Recent> },
+    DeleteKey { account: Option<Recent>, key: Recent },
+    CreateEndpoint { account: Recent, endpoints_max: usize },
+    ChangeEndpoint { endpoint: Recent, disabled: bool },
+    DeleteEndpoint { endpoint: Recent, remove: bool },
+    RotateSecret { endpoint: Recent, owner: Option<Recent>, overlap_seconds: u64 },
+    Nothing { account: Option<Recent> },
 }
 
 /// An event of the account that the step names.
@@ -100,7 +116,7 @@ fn ending() -> impl Strategy<Value = Ending> {
     prop_oneof![
         2 => Just(Ending::Delivered),
         3 => (0..5_000_u64).prop_map(|milliseconds| Ending::RetryIn { milliseconds }),
-        1 => select(vec![EndReason::AttemptsUsedUp, EndReason::TooOld])
+        1 => select(vec![EndReason::AttemptsUsedUp, EndReason::TooOld, EndReason::SetAside])
             .prop_map(Ending::Exhausted),
     ]
 }
@@ -124,10 +140,11 @@ fn filter() -> impl Strategy<Value = FilterStep> {
 /// A sequence: two accounts with endpoints to begin with, and then anything.
 pub(super) fn any_steps() -> impl Strategy<Value = Vec<Step>> {
     vec(any_step(), STEPS).prop_map(|steps| {
-        let create_endpoint = Step::CreateEndpoint { account: 0, endpoints_max: 3 };
+        let endpoint = NotedStep::CreateEndpoint { account: 0, endpoints_max: 3 };
+        let create_endpoint = Step::Noted(endpoint);
         let mut all = Vec::new();
         for username in 0..2 {
-            all.push(Step::CreateAccount { username });
+            all.push(Step::Noted(NotedStep::CreateAccount { username }));
             all.extend([create_endpoint.clone(), create_endpoint.clone()]);
         }
         all.extend(steps);
@@ -137,7 +154,7 @@ pub(super) fn any_steps() -> impl Strategy<Value = Vec<Step>> {
 
 fn any_step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        2 => catalogue_step(),
+        2 => noted_step().prop_map(Step::Noted),
         8 => queue_step(),
         2 => session_step(),
         2 => reading_step(),
@@ -145,27 +162,34 @@ fn any_step() -> impl Strategy<Value = Step> {
             6 => select(vec![1, 1_000, 5_000, 36 * 3_600_000])
                 .prop_map(|milliseconds| Step::Pass { milliseconds }),
             2 => Just(Step::Clean),
+            2 => recent().prop_map(|key| Step::NoteKeyUse { key }),
             1 => Just(Step::Crash),
         ],
     ]
 }
 
-fn catalogue_step() -> impl Strategy<Value = Step> {
+fn noted_step() -> impl Strategy<Value = NotedStep> {
     let owner = || option::of(recent());
     prop_oneof![
-        2 => (0..3_u8).prop_map(|username| Step::CreateAccount { username }),
+        2 => (0..3_u8).prop_map(|username| NotedStep::CreateAccount { username }),
         1 => (recent(), -1..2_i64)
-            .prop_map(|(account, credits)| Step::ChangeAccount { account, credits }),
-        1 => recent().prop_map(|account| Step::DeleteAccount { account }),
-        1 => owner().prop_map(|account| Step::CreateKey { account }),
-        1 => (owner(), recent()).prop_map(|(account, key)| Step::DeleteKey { account, key }),
-        1 => recent().prop_map(|key| Step::NoteKeyUse { key }),
-        3 => (recent(), 1..4_usize)
-            .prop_map(|(account, endpoints_max)| Step::CreateEndpoint { account, endpoints_max }),
+            .prop_map(|(account, credits)| NotedStep::ChangeAccount { account, credits }),
+        1 => recent().prop_map(|account| NotedStep::DeleteAccount { account }),
+        1 => owner().prop_map(|account| NotedStep::CreateKey { account }),
+        1 => (owner(), recent()).prop_map(|(account, key)| NotedStep::DeleteKey { account, key }),
+        3 => (recent(), 1..4_usize).prop_map(|(account, endpoints_max)| {
+            NotedStep::CreateEndpoint { account, endpoints_max }
+        }),
         2 => (recent(), any::<bool>())
-            .prop_map(|(endpoint, disabled)| Step::ChangeEndpoint { endpoint, disabled }),
+            .prop_map(|(endpoint, disabled)| NotedStep::ChangeEndpoint { endpoint, disabled }),
         2 => (recent(), any::<bool>())
-            .prop_map(|(endpoint, remove)| Step::DeleteEndpoint { endpoint, remove }),
+            .prop_map(|(endpoint, remove)| NotedStep::DeleteEndpoint { endpoint, remove }),
+        4 => (recent(), option::weighted(0.2, recent()), select(vec![0, 3, 86_400])).prop_map(
+            |(endpoint, owner, overlap_seconds)| {
+                NotedStep::RotateSecret { endpoint, owner, overlap_seconds }
+            },
+        ),
+        1 => owner().prop_map(|account| NotedStep::Nothing { account }),
     ]
 }
 
@@ -180,7 +204,15 @@ fn queue_step() -> impl Strategy<Value = Step> {
         ),
         3 => (recent(), vec((recent(), 1..4_usize), 1..4))
             .prop_map(|(session, lanes)| Step::ClaimDue { session, lanes }),
-        1 => vec(recent(), 1..3).prop_map(|leases| Step::GiveBack { leases }),
+        3 => (vec(recent(), 1..3), any::<bool>()).prop_map(|(leases, unused)| {
+            let why = if unused { GivenBack::Unused } else { GivenBack::Unanswered };
+            Step::GiveBack { leases, why }
+        }),
+        2 => (recent(), recent(), vec(any::<bool>(), 1..4)).prop_map(
+            |(session, endpoint, on_trial)| Step::LoseClaims { session, endpoint, on_trial },
+        ),
+        2 => recent().prop_map(|lease| Step::BeginTrial { lease }),
+        1 => vec(recent(), 1..3).prop_map(|leases| Step::SetAside { leases }),
         4 => vec((recent(), ending()), 1..4).prop_map(|leases| Step::Record { leases }),
     ]
 }
@@ -197,6 +229,7 @@ fn session_step() -> impl Strategy<Value = Step> {
 fn reading_step() -> impl Strategy<Value = Step> {
     let limit = || 1..4_usize;
     let state = option::weighted(0.25, select(StateName::ALL.to_vec()));
+    let action = option::weighted(0.25, select(AuditAction::ALL.to_vec()));
     prop_oneof![
         1 => (option::of(recent()), limit())
             .prop_map(|(after, limit)| Step::WaitingLanes { after, limit }),
@@ -205,5 +238,7 @@ fn reading_step() -> impl Strategy<Value = Step> {
         }),
         2 => (filter(), state, limit())
             .prop_map(|(filter, state, limit)| Step::ListDeliveries { filter, state, limit }),
+        2 => (filter(), action, limit())
+            .prop_map(|(filter, action, limit)| Step::ListAudit { filter, action, limit }),
     ]
 }
