@@ -34,6 +34,8 @@ use crate::problem::ProblemDocument;
         (name = "Endpoints", description = "URLs that want events"),
         (name = "Events", description = "Publishing, and what became of it"),
         (name = "Deliveries", description = "Events owed to endpoints, and each attempt"),
+        (name = "Audit", description = "Who changed, revealed or tried what"),
+        (name = "Sealing keys", description = "What seals the secrets in storage"),
         (name = "jogg_v2", description = "The webhook API of accounts of the contract `jogg_v2`"),
         (name = "konpro_v1", description = "The webhook API of accounts of the contract `konpro_v1`"),
         (name = "Service", description = "The service as a whole")

@@ -3,8 +3,9 @@
 //!
 //! Promise: names and shapes are fixed; fields may be added at the end of a resource. A key sees
 //! its own account only, and everything else is not found. Requests say nothing that we pass over:
-//! unknown fields and parameters are refused by name. Refusals are problem documents
-//! ([`crate::problem`]), lists are pages ([`crate::page`]). One file a resource.
+//! unknown fields and parameters are refused by name. Every answer tells a limited key how its
+//! limit stands ([`rate_limit`]). Refusals are problem documents ([`crate::problem`]), lists are
+//! pages ([`crate::page`]). One file a resource.
 
 use utoipa_axum::router::OpenApiRouter;
 
@@ -13,6 +14,7 @@ use crate::ApiState;
 mod accounts;
 mod answer;
 mod attempts;
+mod audit;
 mod caller;
 mod deliveries;
 mod endpoints;
@@ -25,7 +27,10 @@ mod keys;
 pub(crate) mod parameters;
 mod path_id;
 mod publish;
+pub(crate) mod rate_limit;
 mod refusals;
+mod sealing_keys;
+mod secrets;
 
 /// Every route of the platform API, and those that belong to the service as a whole.
 pub(crate) fn routes() -> OpenApiRouter<ApiState> {
@@ -33,10 +38,13 @@ pub(crate) fn routes() -> OpenApiRouter<ApiState> {
         .merge(accounts::routes())
         .merge(keys::routes())
         .merge(endpoints::routes())
+        .merge(secrets::routes())
         .merge(publish::routes())
         .merge(events::routes())
         .merge(deliveries::routes())
         .merge(attempts::routes())
+        .merge(audit::routes())
+        .merge(sealing_keys::routes())
         .merge(health::routes())
         .merge(crate::openapi::routes())
 }

@@ -161,6 +161,11 @@ impl Problem {
         Self::new(Kind::NotFound, "no such path")
     }
 
+    /// The same refusal with a wait.
+    pub(crate) fn after(self, wait: Duration) -> Self {
+        Self { retry_after: Some(wait), ..self }
+    }
+
     /// The document to answer, or to put into a list of answers.
     pub(crate) fn into_document(self, request_id: RequestId) -> ProblemDocument {
         let (status, r#type, title) = self.kind.row();
@@ -226,7 +231,7 @@ impl From<EngineError> for Problem {
 impl From<BodyRefusal> for Problem {
     fn from(refusal: BodyRefusal) -> Self {
         let kind = match refusal {
-            BodyRefusal::WrongContentType => Kind::UnsupportedMediaType,
+            BodyRefusal::WrongContentType | BodyRefusal::Encoded => Kind::UnsupportedMediaType,
             BodyRefusal::TooLarge(_) => Kind::TooLarge,
             BodyRefusal::TooSlow => Kind::TooSlow,
             BodyRefusal::Broken

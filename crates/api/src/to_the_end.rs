@@ -17,12 +17,13 @@ use engine::{EngineError, ErrorCode};
 use futures_util::FutureExt as _;
 use http::Method;
 
+use crate::platform::rate_limit::Standing;
 use crate::problem::{self, Problem};
 use crate::request_id::RequestId;
 use crate::{ApiState, jogg_v2, konpro_v1};
 
-/// Layer: gives the request its id, serves it in a task of its own, and logs under that id what
-/// went wrong inside.
+/// Layer: gives the request its id, serves it in a task of its own, logs under that id what went
+/// wrong inside, and says how the key's limit stands.
 pub(crate) async fn serve(
     State(state): State<ApiState>,
     mut request: Request,
@@ -30,6 +31,8 @@ pub(crate) async fn serve(
 ) -> Response {
     let id = RequestId::new(&*state.settings.entropy);
     request.extensions_mut().insert(id);
+    let standing = Standing::default();
+    request.extensions_mut().insert(standing.clone());
     let (surface, uri) = (Surface::of(request.uri().path()), request.uri().clone());
     let served = if is_publish(&request) {
         // A handler's own state goes with it, and what it shares is behind locks that bear it.
@@ -58,6 +61,7 @@ pub(crate) async fn serve(
         tracing::error!(rid = %id, path = uri.path(), %cause, "a request failed inside");
     }
     id.mark(&mut answer);
+    standing.show(&mut answer);
     answer
 }
 

@@ -7,14 +7,16 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use domain::account::Account;
+use domain::audit::Actor;
 use domain::id::{AccountId, KeyId};
 use domain::time::Timestamp;
 use store::catalogue::KeyRecord;
 
 use crate::Engine;
+use crate::audit::note::Deed;
 use crate::error::EngineError;
 use crate::keys::{self, ApiKey, OPERATOR_KEY_PREFIX};
-use crate::rate::RateStatus;
+use crate::rate::{BucketStatus, RateStatus};
 use crate::scope::Caller;
 use crate::settings::{JOGG_V2_POST_WINDOW, JOGG_V2_POSTS_MAX};
 
@@ -42,25 +44,45 @@ impl KeyUses {
 }
 
 impl Engine {
-    /// Who the key belongs to; `None` for a key that is wrong, revoked or of a deleted account.
+    /// Who the key belongs to; `None` for a key that is wrong, revoked or of a deleted account,
+    /// which is noted in the audit log if the key is well formed.
     pub async fn authenticate(&self, key: &str) -> Result<Option<Caller>, EngineError> {
-        if let Some(public_part) = keys::public_part(key)
-            && let Some(record) = self.registry().key(public_part).await?
-            && keys::same_hash(&record.hash, &keys::hash(self.pepper(), key))
-        {
-            self.key_uses().note(record.id, self.clock().now());
-            let Some(account) = record.account else {
-                return Ok(Some(Caller::Operator));
-            };
-            let roster = self.registry().roster(account).await?;
-            return Ok(roster.map(|roster| Caller::Account { key: record.id, roster }));
+        let hash = keys::hash(self.pepper(), key);
+        if self.bootstrap_hash().is_some_and(|expected| keys::same_hash(expected, &hash)) {
+            return Ok(Some(Caller::Operator { key: None }));
         }
-        if let Some(expected) = self.bootstrap_hash()
-            && keys::same_hash(expected, &keys::hash(self.pepper(), key))
-        {
-            return Ok(Some(Caller::Operator));
+        let Some(public_part) = keys::public_part(key) else {
+            return Ok(None);
+        };
+        let Some(record) = self.registry().key(public_part).await? else {
+            self.refused(Actor::Stranger, None, public_part, "unknown or revoked").await;
+            return Ok(None);
+        };
+        if !keys::same_hash(&record.hash, &hash) {
+            self.refused(Actor::Stranger, record.account, public_part, "wrong secret").await;
+            return Ok(None);
         }
-        Ok(None)
+        self.key_uses().note(record.id, self.clock().now());
+        let Some(account) = record.account else {
+            return Ok(Some(Caller::Operator { key: Some(record.id) }));
+        };
+        let Some(roster) = self.registry().roster(account).await? else {
+            let actor = Actor::Key(record.id);
+            self.refused(actor, Some(account), public_part, "account deleted").await;
+            return Ok(None);
+        };
+        Ok(Some(Caller::Account { key: record.id, roster }))
+    }
+
+    /// Counts a request to the platform API; `None` if such callers are not limited.
+    pub fn count_platform_request(&self, caller: &Caller) -> Option<BucketStatus> {
+        let (rate, key) = match caller {
+            Caller::Operator { key } => (self.settings().operator_key_rate, *key),
+            Caller::Account { key, .. } => (self.settings().account_key_rate, Some(*key)),
+        };
+        // No key in storage has the id 0: ids begin with the time.
+        let id = key.map_or(0, KeyId::as_u128);
+        Some(self.rates().take(id, rate?, self.clock().now()))
     }
 
     /// Counts a `POST` of a `jogg_v2` key.
@@ -89,7 +111,9 @@ impl Engine {
             return Ok(None);
         }
         let (record, key) = self.make_key(OPERATOR_KEY_PREFIX, None);
-        self.store().create_key(record).await?;
+        let deed = Deed { at: record.created_at, actor: Actor::System };
+        let note = deed.key_created(&record);
+        self.store().create_key(record, note).await?;
         Ok(Some(key))
     }
 

@@ -2,19 +2,27 @@
 //!
 //! Promise: first attempt, retry and replay run through here and nowhere else. What the receiver
 //! does is data; the endpoint as it stands now is what counts (URL, secret, status), not as it
-//! stood when the event was accepted.
+//! stood when the event was accepted. A delivery whose work ended without an outcome again and again
+//! is tried alone, and then set aside, so that it cannot bring everything down for ever.
+
+use std::time::Duration;
 
 use domain::attempt::Attempt;
-use domain::delivery::{decide, says_gone};
+use domain::audit::Actor;
+use domain::delivery::{Handling, decide, handle, says_gone};
 use domain::endpoint::{DisabledReason, Endpoint, EndpointChange, EndpointStatus};
 use domain::rendering::{Header, render_headers};
-use store::queue::{AttemptRecord, Claimed};
+use store::queue::{AttemptRecord, Claimed, Recorded};
 
 use crate::Engine;
+use crate::audit::note::Deed;
 use crate::dispatch::Started;
 use crate::record::Work;
 use crate::registry::endpoint_of;
 use crate::sender::Request;
+
+/// How long a delivery waits, holding its slot, for another's trial to end before it makes room.
+const TRIAL_AWAITED_FOR: Duration = Duration::from_secs(1);
 
 impl Engine {
     /// Makes one attempt of a delivery whose lease we hold.
@@ -43,7 +51,40 @@ impl Engine {
         if endpoint.status != EndpointStatus::Enabled {
             return Some(Work::give_back(claimed));
         }
-        Some(self.attempt(claimed, endpoint).await)
+        match handle(claimed.lost_claims) {
+            Handling::Attempt => Some(self.attempt(claimed, endpoint).await),
+            Handling::Trial => self.attempt_alone(claimed, endpoint).await,
+            Handling::SetAside => {
+                tracing::error!(
+                    delivery = %claimed.lease.delivery,
+                    event = %claimed.payload.event,
+                    endpoint = %endpoint.id,
+                    claims = claimed.lost_claims,
+                    "set aside: its attempts end without an outcome; replay it once this is mended"
+                );
+                Some(Work::set_aside(claimed))
+            }
+        }
+    }
+
+    /// Makes the attempt while no other delivery is on trial, so that whichever is on trial when
+    /// the process dies is the one to blame.
+    async fn attempt_alone(&self, claimed: &Claimed, endpoint: &Endpoint) -> Option<Work> {
+        let waiting = self.dispatch().trial().acquire();
+        let Ok(Ok(_alone)) = tokio::time::timeout(TRIAL_AWAITED_FOR, waiting).await else {
+            return Some(Work::give_back(claimed));
+        };
+        match self.store().begin_trial(claimed.lease).await {
+            Ok(Recorded::Applied) => Some(self.attempt(claimed, endpoint).await),
+            Ok(Recorded::LeaseLost) => {
+                self.metrics().lease_lost();
+                None
+            }
+            Err(error) => {
+                tracing::warn!(%error, delivery = %claimed.lease.delivery, "could not begin a trial");
+                Some(Work::give_back(claimed))
+            }
+        }
     }
 
     async fn attempt(&self, claimed: &Claimed, endpoint: &Endpoint) -> Work {
@@ -117,9 +158,10 @@ impl Engine {
             status: Some(EndpointStatus::Disabled(DisabledReason::Gone)),
             ..EndpointChange::default()
         };
-        let now = self.clock().now();
+        let deed = Deed { at: self.clock().now(), actor: Actor::System };
+        let note = deed.endpoint_changed(endpoint, change.clone());
         let changed =
-            self.store().change_endpoint(endpoint.account, endpoint.id, change, now).await;
+            self.store().change_endpoint(endpoint.account, endpoint.id, change, note).await;
         self.registry().forget(endpoint.account);
         match changed {
             Ok(_) => tracing::info!(endpoint = %endpoint.id, "disabled: it answered 410 Gone"),

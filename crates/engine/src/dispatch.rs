@@ -12,8 +12,8 @@ use domain::endpoint::{Endpoint, EndpointStatus};
 use domain::id::{AccountId, EndpointId};
 use domain::time::Timestamp;
 use store::StoreError;
-use store::queue::{Claimed, LaneRoom, Lease};
-use tokio::sync::Notify;
+use store::queue::{Claimed, GivenBack, LaneRoom, Lease};
+use tokio::sync::{Notify, Semaphore};
 
 use crate::Engine;
 use crate::clock::SharedClock;
@@ -44,6 +44,8 @@ pub(crate) struct Dispatch {
     /// Leases of ours that nobody works on, to be given back. They come from panics and from
     /// errors of storage that may hide a success; their number is bounded by what is in memory.
     orphans: Mutex<Vec<Orphan>>,
+    /// Held by the one delivery that is on trial.
+    trial: Semaphore,
 }
 
 /// A lease of ours that nobody works on.
@@ -52,6 +54,7 @@ struct Orphan {
     lease: Lease,
     endpoint: EndpointId,
     account: AccountId,
+    why: GivenBack,
 }
 
 /// The place in memory of a delivery that is being made durable, born leased to us.
@@ -101,7 +104,8 @@ impl Drop for Started {
     fn drop(&mut self) {
         if !self.is_taken_over {
             let Claimed { lease, endpoint, account, .. } = self.claimed;
-            self.dispatch.orphan(Orphan { lease, endpoint, account });
+            let why = GivenBack::Unanswered;
+            self.dispatch.orphan(Orphan { lease, endpoint, account, why });
         }
         let bytes = self.claimed.payload.body.len();
         let now = self.dispatch.clock.now();
@@ -127,6 +131,7 @@ impl Dispatch {
             claimable: Notify::new(),
             idle: Notify::new(),
             orphans: Mutex::default(),
+            trial: Semaphore::new(1),
         })
     }
 
@@ -144,7 +149,8 @@ impl Dispatch {
     ) -> Option<Place> {
         let now = self.clock.now();
         let reserved = self.lanes().reserve(endpoint, bytes, now)?;
-        let orphan = Orphan { lease, endpoint: endpoint.id, account: endpoint.account };
+        let why = GivenBack::Unused;
+        let orphan = Orphan { lease, endpoint: endpoint.id, account: endpoint.account, why };
         Some(Place { dispatch: Arc::clone(self), reserved: Some(reserved), orphan: Some(orphan) })
     }
 
@@ -177,6 +183,11 @@ impl Dispatch {
     pub(crate) fn start_next(self: &Arc<Self>) -> Option<Started> {
         let claimed = self.lanes().next()?;
         Some(Started { dispatch: Arc::clone(self), claimed, is_taken_over: false })
+    }
+
+    /// Whoever holds the answer is the one delivery on trial.
+    pub(crate) fn trial(&self) -> &Semaphore {
+        &self.trial
     }
 
     /// Waits until nothing is on its way.
@@ -332,8 +343,19 @@ impl Engine {
             return Ok(());
         }
         tracing::warn!(deliveries = orphans.len(), "giving back leases that nobody works on");
+        let (unused, unanswered): (Vec<_>, Vec<_>) =
+            orphans.into_iter().partition(|orphan| orphan.why == GivenBack::Unused);
+        let unused_given = self.give_back_some(unused, GivenBack::Unused).await;
+        self.give_back_some(unanswered, GivenBack::Unanswered).await?;
+        unused_given
+    }
+
+    async fn give_back_some(&self, orphans: Vec<Orphan>, why: GivenBack) -> Result<(), StoreError> {
+        if orphans.is_empty() {
+            return Ok(());
+        }
         let leases = orphans.iter().map(|orphan| orphan.lease).collect();
-        if let Err(error) = self.store().give_back(leases).await {
+        if let Err(error) = self.store().give_back(leases, why).await {
             let mut waiting =
                 self.dispatch().orphans.lock().unwrap_or_else(PoisonError::into_inner);
             waiting.extend(orphans);

@@ -16,6 +16,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 
 use crate::administer::PROBES_MAX;
+use crate::audit::restraint::{Refusals, Reveals};
 use crate::authenticate::KeyUses;
 use crate::clock::SharedClock;
 use crate::dispatch::Dispatch;
@@ -26,10 +27,12 @@ use crate::metrics::Metrics;
 use crate::rate::RateLimits;
 use crate::record::Recorder;
 use crate::registry::Registry;
+use crate::sealing::SharedSealingKeys;
 use crate::sender::SharedSender;
 use crate::settings::Settings;
 
 pub mod administer;
+pub mod audit;
 mod authenticate;
 pub mod clock;
 mod deliver;
@@ -49,10 +52,13 @@ mod record;
 mod registry;
 mod replay;
 pub mod scope;
+pub mod sealing;
 pub mod sender;
 pub mod settings;
 
+pub use audit::AuditChain;
 pub use error::{EngineError, ErrorCode, Violation};
+pub use store::audit::AuditFilter;
 pub use store::catalogue::KeyRecord;
 pub use store::history::{Counts, DeliveryFilter, EventFilter, EventWithData};
 
@@ -66,6 +72,8 @@ pub struct Parts {
     pub clock: SharedClock,
     /// Where chance comes from.
     pub entropy: SharedEntropy,
+    /// Who keeps the keys that seal secrets in storage; `None` if the store seals nothing.
+    pub sealing: Option<SharedSealingKeys>,
     /// What the operator has set.
     pub settings: Settings,
 }
@@ -81,6 +89,7 @@ struct Shared {
     sender: SharedSender,
     clock: SharedClock,
     dice: Dice,
+    sealing: Option<SharedSealingKeys>,
     settings: Settings,
     registry: Registry,
     intake: Intake,
@@ -89,6 +98,8 @@ struct Shared {
     recorder: Recorder,
     rates: RateLimits,
     key_uses: KeyUses,
+    reveals: Reveals,
+    refusals: Refusals,
     metrics: Metrics,
     pepper: [u8; 32],
     bootstrap_hash: Option<[u8; 32]>,
@@ -128,10 +139,13 @@ impl Engine {
             dispatch: Dispatch::new(limits, Arc::clone(&parts.clock)),
             clock: parts.clock,
             dice: Dice::new(parts.entropy),
+            sealing: parts.sealing,
             settings: parts.settings,
             recorder,
             rates: RateLimits::default(),
             key_uses: KeyUses::default(),
+            reveals: Reveals::default(),
+            refusals: Refusals::default(),
             metrics: Metrics::new(),
             pepper,
             bootstrap_hash,
@@ -175,6 +189,10 @@ impl Engine {
         &self.shared.settings
     }
 
+    fn sealing_if_any(&self) -> Option<&SharedSealingKeys> {
+        self.shared.sealing.as_ref()
+    }
+
     fn registry(&self) -> &Registry {
         &self.shared.registry
     }
@@ -201,6 +219,14 @@ impl Engine {
 
     fn key_uses(&self) -> &KeyUses {
         &self.shared.key_uses
+    }
+
+    fn reveals(&self) -> &Reveals {
+        &self.shared.reveals
+    }
+
+    fn refusals(&self) -> &Refusals {
+        &self.shared.refusals
     }
 
     fn metrics(&self) -> &Metrics {

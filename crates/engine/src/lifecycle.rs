@@ -7,6 +7,8 @@ use std::future::Future;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use domain::audit::{Actor, AuditAction, AuditNote};
+use domain::target_url::UrlPolicy;
 use store::StoreError;
 use store::queue::{Extended, SessionId};
 
@@ -50,6 +52,8 @@ impl Engine {
         let pepper = parts.store.read_or_create_pepper(candidate).await?;
         let session = parts.store.begin_session(now.plus(SESSION_LIVES_FOR)).await?;
         let engine = Self::assemble(parts, recorder, pepper, session);
+        engine.note_start().await?;
+        engine.reseal_at_start().await?;
         let first_key = engine.make_first_operator_key().await?;
         engine.run("recorder", engine.clone().run_recorder(queue));
         engine.run("claimer", engine.clone().run_claimer());
@@ -85,6 +89,20 @@ impl Engine {
         self.tasks().abort_all();
         closed?;
         Ok(cut_off)
+    }
+
+    /// Notes in the audit log that an engine began, and which addresses its rules open beyond the
+    /// public ones.
+    async fn note_start(&self) -> Result<(), StoreError> {
+        let note = AuditNote {
+            at: self.clock().now(),
+            actor: Actor::System,
+            action: AuditAction::ServiceStarted,
+            account: None,
+            subject: "rules".to_owned(),
+            details: rules(&self.settings().urls).to_string(),
+        };
+        self.store().note(vec![note]).await
     }
 
     /// Runs a task that must live as long as the engine; its death is noticed.
@@ -176,6 +194,20 @@ impl Engine {
     pub(crate) fn wake_cleaner(&self) {
         self.shared.cleanable.notify_one();
     }
+}
+
+/// What the operator's rules open.
+fn rules(policy: &UrlPolicy) -> serde_json::Value {
+    fn texts(networks: &[impl ToString]) -> Vec<String> {
+        networks.iter().map(ToString::to_string).collect()
+    }
+    serde_json::json!({
+        "allow_http": policy.allow_http,
+        "allow_ports": policy.extra_ports,
+        "allow_targets": texts(&policy.addresses.allowed),
+        "allow_metadata_targets": texts(&policy.addresses.allowed_metadata),
+        "nat64": policy.addresses.nat64,
+    })
 }
 
 /// Notices when a task ends that must not.

@@ -18,12 +18,16 @@ pub(crate) struct Metrics {
     attempt: Histogram,
     first_attempt: Histogram,
     leases_lost: Counter,
+    refusals_audited: Counter,
+    refusals_unaudited: Counter,
 }
 
 impl Metrics {
     pub(crate) fn new() -> Self {
         let attempts =
             |outcome: &'static str| counter!("postrider_attempts_total", "outcome" => outcome);
+        let refusals =
+            |audited: &'static str| counter!("postrider_key_refusals_total", "audited" => audited);
         Self {
             events: counter!("postrider_events_accepted_total"),
             deliveries: counter!("postrider_deliveries_created_total"),
@@ -33,6 +37,8 @@ impl Metrics {
             attempt: histogram!("postrider_attempt_seconds"),
             first_attempt: histogram!("postrider_event_to_first_attempt_seconds"),
             leases_lost: counter!("postrider_leases_lost_total"),
+            refusals_audited: refusals("yes"),
+            refusals_unaudited: refusals("no"),
         }
     }
 
@@ -66,5 +72,10 @@ impl Metrics {
 
     pub(crate) fn lease_lost(&self) {
         self.leases_lost.increment(1);
+    }
+
+    /// A well-formed key was refused, and is noted in the audit log or only counted here.
+    pub(crate) fn key_refused(&self, is_audited: bool) {
+        if is_audited { &self.refusals_audited } else { &self.refusals_unaudited }.increment(1);
     }
 }

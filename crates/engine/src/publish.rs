@@ -13,6 +13,7 @@ use domain::contract::Contract;
 use domain::endpoint::{Endpoint, EndpointStatus};
 use domain::event::{EntityId, Event, EventType, IdempotencyKey};
 use domain::id::{AccountId, DeliveryId, EndpointId, EventId};
+use domain::json_depth::is_deeper_than;
 use domain::limits::{ENTITY_IDS_MAX, EVENT_DATA_BYTES_MAX, JSON_DEPTH_MAX};
 use domain::matching::{Matchable, NoDelivery, match_endpoint};
 use domain::rendering::render_body;
@@ -26,7 +27,7 @@ use crate::Engine;
 use crate::administer::shorten;
 use crate::dispatch::Place;
 use crate::error::{EngineError, ErrorCode};
-use crate::payload::{data_ids, is_deeper_than};
+use crate::payload::data_ids;
 use crate::registry::endpoint_of;
 use crate::scope::Scope;
 
@@ -387,6 +388,7 @@ impl Engine {
                 account: event.account,
                 endpoint: endpoint.id,
                 attempts: 0,
+                lost_claims: 0,
                 created_at: event.accepted_at,
                 payload: Arc::clone(&payload),
             };

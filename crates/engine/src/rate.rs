@@ -1,4 +1,5 @@
-//! Request limits of the customer contracts, per key or per account.
+//! Request limits: of the customer contracts per key or per account, here, and of the platform API
+//! per key, in `bucket`.
 //!
 //! Promise: never more than the limit in any window, and what is answered about the limit is what
 //! is enforced. Kept in memory: a restart forgets what was used, which errs in the caller's favour.
@@ -8,6 +9,12 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use domain::time::Timestamp;
+
+use crate::settings::BucketRate;
+
+mod bucket;
+
+pub use bucket::BucketStatus;
 
 /// Most keys and accounts watched at once. When as many are busy, others go uncounted, which errs
 /// in the caller's favour.
@@ -32,6 +39,7 @@ pub struct RateStatus {
 #[derive(Default)]
 pub(crate) struct RateLimits {
     used: Mutex<HashMap<u128, Used>>,
+    buckets: bucket::Buckets,
 }
 
 #[derive(Default)]
@@ -45,6 +53,11 @@ struct Used {
 }
 
 impl RateLimits {
+    /// Takes a token from the bucket of the key `id`.
+    pub(crate) fn take(&self, id: u128, rate: BucketRate, now: Timestamp) -> BucketStatus {
+        self.buckets.take(id, rate, now)
+    }
+
     /// Counts a request of the key or account `id` now, allowing `limit` in any `window` and, if given, `per_day` in
     /// a UTC day.
     pub(crate) fn count(

@@ -10,7 +10,7 @@ use std::time::Duration;
 use domain::delivery::Transition;
 use domain::id::{AccountId, EndpointId};
 use store::StoreError;
-use store::queue::{AttemptRecord, Claimed, Lease, Recorded};
+use store::queue::{AttemptRecord, Claimed, GivenBack, Lease, Recorded};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::Engine;
@@ -34,6 +34,7 @@ pub(crate) struct Work {
 enum WorkKind {
     Record(Box<AttemptRecord>),
     GiveBack(Lease),
+    SetAside(Lease),
 }
 
 /// What the queue carries.
@@ -51,6 +52,11 @@ impl Work {
 
     pub(crate) fn give_back(claimed: &Claimed) -> Self {
         let kind = WorkKind::GiveBack(claimed.lease);
+        Self { endpoint: claimed.endpoint, account: claimed.account, kind }
+    }
+
+    pub(crate) fn set_aside(claimed: &Claimed) -> Self {
+        let kind = WorkKind::SetAside(claimed.lease);
         Self { endpoint: claimed.endpoint, account: claimed.account, kind }
     }
 }
@@ -111,6 +117,7 @@ impl Engine {
         let mut recorded: Vec<&Work> = Vec::with_capacity(batch.len());
         let mut leases = Vec::new();
         let mut given_back = Vec::new();
+        let mut suspects = Vec::new();
         let works = batch.iter().filter_map(|queued| match queued {
             Queued::Work(work) => Some(work),
             Queued::Flush(_) => None,
@@ -125,14 +132,18 @@ impl Engine {
                     leases.push(*lease);
                     given_back.push(work);
                 }
+                WorkKind::SetAside(lease) => suspects.push(*lease),
             }
         }
         if !leases.is_empty() {
-            self.store().give_back(leases).await?;
+            self.store().give_back(leases, GivenBack::Unused).await?;
             for work in given_back {
                 // Whether the endpoint was enabled again meanwhile, the claimer finds out.
                 self.dispatch().note_stored(work.endpoint, work.account, now);
             }
+        }
+        if !suspects.is_empty() {
+            self.store().set_aside(suspects, now).await?;
         }
         if records.is_empty() {
             return Ok(());
@@ -155,7 +166,8 @@ impl Engine {
     pub(crate) async fn give_back_ready(&self) -> Result<(), StoreError> {
         let ready = self.dispatch().lanes().take_ready();
         for some in ready.chunks(BATCH_MAX) {
-            self.store().give_back(some.iter().map(|claimed| claimed.lease).collect()).await?;
+            let leases = some.iter().map(|claimed| claimed.lease).collect();
+            self.store().give_back(leases, GivenBack::Unused).await?;
         }
         Ok(())
     }

@@ -26,15 +26,17 @@ impl Engine {
         if self.is_stopping() {
             return Err(EngineError::unavailable("shutting down"));
         }
-        let now = self.clock().now();
+        let deed = self.deed(scope);
+        let now = deed.at;
         let (session, id) = (self.session(), DeliveryId::from_u128(self.dice().id(now)));
         let lease = Lease { session, delivery: id, fence: 1 };
         let roster = self.registry().roster(old.account).await?;
         let endpoint = roster.as_deref().and_then(|roster| endpoint_of(roster, old.endpoint));
         let place = endpoint.and_then(|endpoint| self.dispatch().reserve(endpoint, 0, lease));
         let new = NewDelivery { id, endpoint: old.endpoint, leased: place.is_some() };
+        let note = deed.delivery_replayed(&old, id);
         let refusal =
-            match self.store().add_delivery(session, old.account, old.event, new, now).await? {
+            match self.store().add_delivery(session, old.account, old.event, new, note).await? {
                 Added::Created(claimed) => {
                     match place {
                         Some(place) if claimed.lease == lease => {

@@ -27,6 +27,19 @@ pub struct Settings {
     pub in_flight_per_endpoint_max: usize,
     /// An operator key that is good beside those in storage.
     pub bootstrap_operator_key: Option<String>,
+    /// Requests to the platform API that each account key may make; `None` for no limit.
+    pub account_key_rate: Option<BucketRate>,
+    /// Requests to the platform API that each operator key may make; `None` for no limit.
+    pub operator_key_rate: Option<BucketRate>,
+}
+
+/// A steady rate of requests, and how many may come at once after a rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BucketRate {
+    /// Requests a second in the long run; 0 counts as 1.
+    pub per_second: u32,
+    /// Requests at once; 0 counts as 1.
+    pub burst: u32,
 }
 
 /// How many requests a plan allows.
@@ -62,6 +75,11 @@ impl Default for Settings {
             in_flight_max: IN_FLIGHT_PER_NODE_MAX,
             in_flight_per_endpoint_max: IN_FLIGHT_PER_ENDPOINT_MAX,
             bootstrap_operator_key: None,
+            // Far above what a customer's own scripts need, far below what one of them could take
+            // from all others.
+            account_key_rate: Some(BucketRate { per_second: 100, burst: 200 }),
+            // A platform's own back end publishes tens of thousands of events a second.
+            operator_key_rate: None,
         }
     }
 }

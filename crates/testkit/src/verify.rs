@@ -53,6 +53,16 @@ pub fn contract_header(contract: Contract) -> Option<&'static str> {
     }
 }
 
+/// The header that announces the contract's own signature under a new secret while the old one
+/// still signs, in lower case; `standard` has none, since its header carries several signatures.
+pub fn next_contract_header(contract: Contract) -> Option<&'static str> {
+    match contract {
+        Contract::JoggV2 => Some("x-webhook-signature-next"),
+        Contract::KonproV1 => Some("signature-next"),
+        Contract::Standard => None,
+    }
+}
+
 /// Verifies every signature a delivery of the contract must carry: the contract's own, if it has
 /// one, and the Standard Webhooks one.
 pub fn verify(

@@ -59,14 +59,13 @@ pub(super) async fn list(
     envelope: Envelope,
     Permitted(customer): Permitted,
 ) -> Response {
-    let listed = state.engine.all_endpoints(customer.scope(), customer.account.id).await;
-    let endpoints = listed.map_err(Failure::from).map(|endpoints| WebhookEndpoints {
-        endpoints: endpoints
-            .iter()
-            .map(|endpoint| WebhookEndpoint::of(endpoint, &customer.account))
-            .collect(),
-    });
-    envelope.answer(endpoints)
+    let list = async || {
+        let endpoints = customer.endpoints_to_show(&state.engine).await?;
+        let shown =
+            endpoints.iter().map(|endpoint| WebhookEndpoint::of(endpoint, &customer.account));
+        Ok(WebhookEndpoints { endpoints: shown.collect() })
+    };
+    envelope.answer(list().await)
 }
 
 /// Add webhook endpoint
@@ -166,6 +165,7 @@ pub(super) async fn update(
         let fields = EndpointFields::read(read_object(request, REQUEST_BODY_BYTES_MAX).await?)?;
         let id = read_id(id)?;
         let endpoint = engine.change_endpoint(customer.scope(), id, fields.into()).await?;
+        engine.note_reveal(customer.scope(), customer.account.id).await?;
         Ok(WebhookEndpoint::of(&endpoint, &customer.account))
     };
     envelope.answer(update().await)

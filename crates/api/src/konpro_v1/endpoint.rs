@@ -20,7 +20,7 @@ pub(super) struct WebhookEndpoint {
     /// Where deliveries go.
     #[schema(format = "uri", example = "https://example.com/konpro/webhooks")]
     url: String,
-    /// The key of its signatures; never changes.
+    /// The key of its signatures.
     #[schema(example = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")]
     secret: String,
     /// `enabled` or `disabled`; set by the platform.

@@ -66,14 +66,13 @@ pub(super) async fn list(
     envelope: Envelope,
     Permitted(customer): Permitted,
 ) -> Response {
-    let listed = engine.all_endpoints(customer.scope(), customer.account.id).await;
-    let endpoints = listed.map_err(Failure::from).map(|endpoints| WebhookEndpoints {
-        data: endpoints
-            .iter()
-            .map(|endpoint| WebhookEndpoint::of(endpoint, &customer.account))
-            .collect(),
-    });
-    envelope.answer(endpoints)
+    let list = async || {
+        let endpoints = customer.endpoints_to_show(&engine).await?;
+        let shown =
+            endpoints.iter().map(|endpoint| WebhookEndpoint::of(endpoint, &customer.account));
+        Ok(WebhookEndpoints { data: shown.collect() })
+    };
+    envelope.answer(list().await)
 }
 
 /// Add webhook endpoint
@@ -144,6 +143,7 @@ pub(super) async fn update(
         let fields = EndpointChangeFields::read(members)?;
         let id = read_id(&fields.endpoint_id)?;
         let endpoint = engine.change_endpoint(customer.scope(), id, fields.into()).await?;
+        engine.note_reveal(customer.scope(), customer.account.id).await?;
         Ok(WebhookEndpoint::of(&endpoint, &customer.account))
     };
     envelope.answer(update().await)

@@ -190,7 +190,7 @@ async fn create(
     let (account, key) = state.engine.create_account(scope, new).await?;
     let location = format!("/api/v1/accounts/{}", account.id);
     let shown = AccountWithKey { account: account.into(), api_key: key.reveal().to_owned() };
-    Ok(answer::not_stored(answer::located(answer::created(&shown), &location)))
+    Ok(answer::located(answer::created(&shown), &location))
 }
 
 /// List accounts, newest first.

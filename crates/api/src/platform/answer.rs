@@ -32,20 +32,17 @@ pub(super) fn accepted(resource: &impl Serialize) -> Response {
     json(StatusCode::ACCEPTED, resource)
 }
 
-/// The same answer, which shows a secret and must not be kept on its way (RFC 9111 section 5.2.2.5).
-pub(super) fn not_stored(mut answer: Response) -> Response {
-    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    answer
-}
-
 /// 204.
 pub(super) fn no_content() -> Response {
     StatusCode::NO_CONTENT.into_response()
 }
 
+/// Answers may carry secrets, so none is to be kept on the way (RFC 9111, section 5.2.2.5).
 fn json(status: StatusCode, resource: &impl Serialize) -> Response {
     let body = serde_json::to_vec(resource).expect("resources are text, numbers and JSON");
     let mut answer = (status, body).into_response();
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     answer
 }

@@ -5,6 +5,7 @@ use domain::attempt::{Attempt, Phases};
 use domain::id::DeliveryId;
 use domain::page::Page;
 use domain::time::Timestamp;
+use engine::scope::Scope;
 use http::Uri;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -40,7 +41,8 @@ pub(super) struct AttemptResource {
     /// Where the time went.
     phases: PhasesResource,
     /// `success`, `status` (an answer other than 2xx), or why there was no answer: `dns`,
-    /// `blocked`, `connect`, `tls`, `timeout`, `reset` or `protocol`.
+    /// `blocked`, `connect`, `tls`, `timeout`, `reset` or `protocol`. To an account key, whatever
+    /// kept a connection from coming about is `connect`, without times.
     #[schema(example = "success")]
     outcome: &'static str,
     /// The HTTP status; null when there was no answer.
@@ -126,6 +128,10 @@ async fn list(
     let is_more = attempts.len() > page.limit;
     attempts.truncate(page.limit);
     let next_before = attempts.last().filter(|_| is_more).map(|last| u128::from(last.number));
-    let items = attempts.into_iter().map(AttemptResource::from).collect();
+    let seen = match caller.0 {
+        Scope::Operator { .. } => |attempt| attempt,
+        Scope::Account { .. } => Attempt::for_its_owner,
+    };
+    let items = attempts.into_iter().map(seen).map(AttemptResource::from).collect();
     Ok(answer::ok(&List::from(Page { items, next_before })))
 }

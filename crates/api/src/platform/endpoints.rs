@@ -31,7 +31,6 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default()
         .routes(routes!(create, list))
         .routes(routes!(read, change, delete))
-        .routes(routes!(secret))
         .routes(routes!(test))
 }
 
@@ -86,6 +85,9 @@ pub(super) struct EndpointResource {
     /// Seconds to wait before each attempt; null is the installation's default.
     #[schema(required, example = json!(null))]
     retry_schedule: Option<Vec<u64>>,
+    /// Until when the secret before the present one signs too; null when there is none.
+    #[schema(required, format = "date-time", example = json!(null))]
+    previous_signs_until: Option<String>,
 }
 
 impl From<Endpoint> for EndpointResource {
@@ -117,6 +119,9 @@ impl From<Endpoint> for EndpointResource {
             retry_schedule: endpoint.retry_schedule.map(|schedule| {
                 schedule.waits().iter().map(std::time::Duration::as_secs).collect()
             }),
+            previous_signs_until: endpoint
+                .previous_secret
+                .map(|previous| previous.signs_until.to_rfc3339_millis()),
         }
     }
 }
@@ -131,12 +136,11 @@ pub(super) struct EndpointWithSecret {
     secret: String,
 }
 
-/// What signs an endpoint's deliveries.
-#[derive(Serialize, ToSchema)]
-pub(super) struct EndpointSecret {
-    /// The whole secret, `whsec_` included.
-    #[schema(example = "whsec_…")]
-    secret: String,
+impl From<Endpoint> for EndpointWithSecret {
+    fn from(endpoint: Endpoint) -> Self {
+        let secret = endpoint.secret.reveal().to_owned();
+        Self { endpoint: endpoint.into(), secret }
+    }
 }
 
 /// What is said of a new endpoint.
@@ -276,9 +280,8 @@ async fn create(
     let new = fields::read_body(&body.0, EndpointCreation::read)?;
     let endpoint = state.engine.create_endpoint(caller.0, account, new).await?;
     let location = format!("/api/v1/endpoints/{}", endpoint.id);
-    let secret = endpoint.secret.reveal().to_owned();
-    let shown = EndpointWithSecret { endpoint: endpoint.into(), secret };
-    Ok(answer::not_stored(answer::located(answer::created(&shown), &location)))
+    let shown = EndpointWithSecret::from(endpoint);
+    Ok(answer::located(answer::created(&shown), &location))
 }
 
 /// List the account's endpoints, newest first.
@@ -376,30 +379,6 @@ async fn delete(
 ) -> Answer {
     state.engine.delete_endpoint(caller.0, id).await?;
     Ok(answer::no_content())
-}
-
-/// Read what signs the endpoint's deliveries.
-#[utoipa::path(
-    get,
-    path = "/api/v1/endpoints/{id}/secret",
-    operation_id = "readEndpointSecret",
-    tag = "Endpoints",
-    security(("operatorKey" = []), ("accountKey" = [])),
-    params(("id" = String, Path, description = "The endpoint's id")),
-    responses(
-        (status = 200, description = "The secret", body = EndpointSecret),
-        OfEvery,
-        OfFinding
-    )
-)]
-async fn secret(
-    State(state): State<ApiState>,
-    caller: Authenticated,
-    PathId(id): PathId<EndpointId>,
-) -> Answer {
-    let endpoint = state.engine.endpoint(caller.0, id).await?;
-    let shown = EndpointSecret { secret: endpoint.secret.reveal().to_owned() };
-    Ok(answer::not_stored(answer::ok(&shown)))
 }
 
 /// What to test an endpoint with.

@@ -149,10 +149,7 @@ struct EventParameters {
 impl EventParameters {
     /// The name of the account to filter by, and the rest of the filter.
     fn read(parameters: &mut Parameters) -> (Option<String>, EventFilter) {
-        let account =
-            parameters.optional("account", "must be an account's id or username", |text| {
-                (!text.is_empty()).then(|| text.to_owned())
-            });
+        let account = read_account(parameters);
         let filter = EventFilter {
             account: None,
             event_type: parameters
@@ -165,6 +162,13 @@ impl EventParameters {
         };
         (account, filter)
     }
+}
+
+/// The id or username of the account to filter by.
+pub(super) fn read_account(parameters: &mut Parameters) -> Option<String> {
+    parameters.optional("account", "must be an account's id or username", |text| {
+        (!text.is_empty()).then(|| text.to_owned())
+    })
 }
 
 /// List events, newest first.

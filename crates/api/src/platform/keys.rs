@@ -103,7 +103,7 @@ async fn issue(
     let KeyResource { id, prefix, created_at, last_used_at } = record.into();
     let api_key = key.reveal().to_owned();
     let shown = IssuedKey { id, api_key, prefix, created_at, last_used_at };
-    Ok(answer::not_stored(answer::created(&shown)))
+    Ok(answer::created(&shown))
 }
 
 /// List the account's keys, newest first.

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use utoipa::IntoResponses;
 use utoipa::openapi::content::ContentBuilder;
+use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::response::{Response, ResponseBuilder};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::{Ref, RefOr};
 
 use crate::problem::PROBLEM_JSON;
@@ -23,17 +25,48 @@ fn problems<const N: usize>(rows: [(&str, &str); N]) -> Responses {
         .collect()
 }
 
+/// The refusal of a request over the key's limit, and the fields that every answer to a limited key
+/// has.
+fn too_many_requests() -> Response {
+    let header = |kind, description| {
+        let schema = ObjectBuilder::new().schema_type(kind).build();
+        HeaderBuilder::new().schema(Some(schema)).description(Some(description)).build()
+    };
+    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+    ResponseBuilder::new()
+        .description(
+            "Too many requests with this key; every answer to a limited key says in `RateLimit` \
+             and `RateLimit-Policy` how its limit stands",
+        )
+        .content(PROBLEM_JSON, content)
+        .header("Retry-After", header(Type::Integer, "Seconds after which a request is taken"))
+        .header(
+            "RateLimit-Policy",
+            header(Type::String, "The limit: `\"default\";q=`requests`;w=`seconds"),
+        )
+        .header(
+            "RateLimit",
+            header(
+                Type::String,
+                "What is left: `\"default\";r=`requests`;t=`seconds until all of it is there again",
+            ),
+        )
+        .build()
+}
+
 /// Of every operation that needs a key.
 pub(super) struct OfEvery;
 
 impl IntoResponses for OfEvery {
     fn responses() -> Responses {
-        problems([
+        let mut responses = problems([
             ("401", "The key is missing or opens nothing"),
             ("403", "The platform has withdrawn API access from the account"),
             ("500", "Our fault; the log says more under the request id"),
             ("503", "Storage is lacking, or we are shutting down; ask again after `Retry-After`"),
-        ])
+        ]);
+        responses.insert("429".to_owned(), too_many_requests().into());
+        responses
     }
 }
 

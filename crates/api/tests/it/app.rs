@@ -1,6 +1,6 @@
 //! The application under test, and answers in a form to compare.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use api::ApiSettings;
@@ -9,15 +9,18 @@ use axum::Router;
 use axum::body::Body;
 use domain::account::Account;
 use domain::contract::Contract;
+use domain::sealing::{KEY_BYTES, KeyRing, SealingKey, SealingKeyId};
 use domain::time::Timestamp;
 use engine::administer::NewAccount;
 use engine::clock::SharedClock;
 use engine::scope::Scope;
+use engine::sealing::SealingKeys;
 use engine::sender::SharedSender;
 use engine::settings::Settings;
 use engine::{Engine, Parts};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
+use store::fault::FaultStore;
 use store::memory::MemoryStore;
 use testkit::doubles::{ScriptedSender, SeededEntropy, TestClock};
 use tower::ServiceExt;
@@ -31,6 +34,9 @@ pub(crate) const URL: &str = "https://your-domain.com/webhook";
 /// The application under test.
 pub(crate) struct App {
     pub(crate) engine: Engine,
+    /// Without faults unless a test asks for some.
+    pub(crate) store: Arc<FaultStore>,
+    pub(crate) sealing: Arc<Rings>,
     pub(crate) sender: ScriptedSender,
     pub(crate) clock: Arc<TestClock>,
     router: Router,
@@ -50,11 +56,14 @@ impl App {
     pub(crate) async fn start_with(http_status: HttpStatus, settings: Settings) -> Self {
         let sender = ScriptedSender::new();
         let clock = Arc::new(TestClock::starting_at(START));
+        let store = Arc::new(FaultStore::new(Arc::new(MemoryStore::new())));
+        let sealing = Arc::new(Rings::of(sealing_key(1)));
         let parts = Parts {
-            store: Arc::new(MemoryStore::new()),
+            store: Arc::clone(&store) as _,
             sender: Arc::new(sender.clone()),
             clock: Arc::clone(&clock) as _,
             entropy: Arc::new(SeededEntropy::new(1)),
+            sealing: Some(Arc::clone(&sealing) as _),
             settings,
         };
         let (engine, _) = Engine::start(parts).await.unwrap();
@@ -63,7 +72,7 @@ impl App {
             entropy: Arc::new(SeededEntropy::new(2)),
         };
         let router = api::router(engine.clone(), settings);
-        Self { engine, sender, clock, router }
+        Self { engine, store, sealing, sender, clock, router }
     }
 
     /// The same application with its time or its receivers replaced.
@@ -73,6 +82,7 @@ impl App {
             sender,
             clock,
             entropy: Arc::new(SeededEntropy::new(1)),
+            sealing: None,
             settings: Settings::default(),
         };
         let (engine, _) = Engine::start(parts).await.unwrap();
@@ -107,9 +117,42 @@ impl App {
     }
 }
 
+/// The sealing keys of a store that seals nothing.
+pub(crate) struct Rings {
+    /// What the key file holds.
+    pub(crate) file: Mutex<KeyRing>,
+    in_use: Mutex<Arc<KeyRing>>,
+}
+
+impl Rings {
+    fn of(key: SealingKey) -> Self {
+        let ring = KeyRing::of(key);
+        Self { file: Mutex::new(ring.clone()), in_use: Mutex::new(Arc::new(ring)) }
+    }
+}
+
+impl SealingKeys for Rings {
+    fn read(&self) -> Result<KeyRing, String> {
+        Ok(self.file.lock().unwrap().clone())
+    }
+
+    fn in_use(&self) -> Arc<KeyRing> {
+        Arc::clone(&self.in_use.lock().unwrap())
+    }
+
+    fn replace(&self, ring: KeyRing) {
+        *self.in_use.lock().unwrap() = Arc::new(ring);
+    }
+}
+
+/// A sealing key made of one byte.
+pub(crate) fn sealing_key(byte: u8) -> SealingKey {
+    SealingKey::new(SealingKeyId::from_bytes([byte; 8]), [byte; KEY_BYTES])
+}
+
 impl Customer {
     pub(crate) async fn create(engine: &Engine, new: NewAccount) -> Self {
-        let (account, key) = engine.create_account(Scope::Operator, new).await.unwrap();
+        let (account, key) = engine.create_account(Scope::OPERATOR, new).await.unwrap();
         Self { account, key: key.reveal().to_owned() }
     }
 }

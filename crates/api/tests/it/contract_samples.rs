@@ -155,7 +155,7 @@ async fn every_documented_jogg_v2_payload_reaches_an_endpoint_byte_for_byte() {
             timestamp: Some(sample.timestamp),
             entity_ids: Vec::new(),
         };
-        let published = app.engine.publish(Scope::Operator, publish, None).await.unwrap();
+        let published = app.engine.publish(Scope::OPERATOR, publish, None).await.unwrap();
 
         let sent = app.sender.wait_for(sent_before + 1).await.pop().unwrap();
 
@@ -199,7 +199,7 @@ async fn an_update_that_disables_an_endpoint_holds_from_its_answer_on() {
             timestamp: Some(Timestamp::from_seconds(1_732_806_631).as_seconds()),
             entity_ids: Vec::new(),
         };
-        app.engine.publish(Scope::Operator, publish, None)
+        app.engine.publish(Scope::OPERATOR, publish, None)
     };
     assert_eq!(publish().await.unwrap().deliveries, 1);
     let answer = app.call(&customer.key, Method::PUT, &path, &fields("disabled")).await;

@@ -85,7 +85,7 @@ async fn listing_answers_every_endpoint_oldest_first() {
 async fn an_endpoint_that_the_platform_gave_every_event_lists_all_their_names() {
     let (app, customer) = app_and_customer().await;
     let new = NewEndpoint { url: URL.to_owned(), ..NewEndpoint::default() };
-    app.engine.create_endpoint(Scope::Operator, customer.account.id, new).await.unwrap();
+    app.engine.create_endpoint(Scope::OPERATOR, customer.account.id, new).await.unwrap();
     let listed = app.get(&customer.key, "/v2/endpoints").await.json();
     let catalogue = app.get(&customer.key, "/v2/events").await.json();
     assert_eq!(listed["data"]["endpoints"][0]["events"], catalogue["data"]["events"]);
@@ -167,7 +167,7 @@ async fn every_refusal_has_its_code_status_and_words() {
     let (app, customer) = app_and_customer().await;
     let change = |credits, api_access| AccountChange { credits, api_access, plan: None };
     let set = async |change| {
-        app.engine.change_account(Scope::Operator, customer.account.id, change).await.unwrap();
+        app.engine.change_account(Scope::OPERATOR, customer.account.id, change).await.unwrap();
     };
     let unknown = "/v2/endpoint/wh_00000000000000000000000000000000";
 
@@ -491,7 +491,7 @@ async fn checks_run_in_the_order_key_access_rate_credit_body() {
     let customer = Customer::create(&app.engine, new).await;
     let post = async |key: &str| refusal(&app.post(key, "/v2/endpoint", "no JSON").await);
     let change = async |change| {
-        app.engine.change_account(Scope::Operator, customer.account.id, change).await.unwrap();
+        app.engine.change_account(Scope::OPERATOR, customer.account.id, change).await.unwrap();
     };
 
     assert_eq!(post("nonsense").await, (10105, 401));
@@ -515,7 +515,7 @@ async fn credit_is_asked_for_on_post_only() {
     let added = app.post(&customer.key, "/v2/endpoint", ADD).await;
     let path = format!("/v2/endpoint/{}", added.text("/data/endpoint_id"));
     let change = AccountChange { credits: Some(Some(-1)), ..AccountChange::default() };
-    app.engine.change_account(Scope::Operator, customer.account.id, change).await.unwrap();
+    app.engine.change_account(Scope::OPERATOR, customer.account.id, change).await.unwrap();
     assert_eq!(refusal(&app.post(&customer.key, "/v2/endpoint", ADD).await), (18020, 402));
     assert_eq!(app.get(&customer.key, "/v2/endpoints").await.status, 200);
     assert_eq!(app.call(&customer.key, Method::PUT, &path, ADD).await.status, 200);
@@ -538,7 +538,7 @@ async fn the_21st_post_in_60_seconds_waits_until_the_first_is_60_seconds_old() {
     assert_eq!(refused.header("retry-after"), Some("1"));
     // What is not counted goes on meanwhile.
     assert_eq!(app.get(&customer.key, "/v2/endpoints").await.status, 200);
-    let another = app.engine.issue_key(Scope::Operator, customer.account.id).await.unwrap().1;
+    let another = app.engine.issue_key(Scope::OPERATOR, customer.account.id).await.unwrap().1;
     assert_eq!(refusal(&app.post(another.reveal(), "/v2/endpoint", "{}").await), (40000, 400));
 
     app.pass(Duration::from_millis(1));
@@ -551,7 +551,7 @@ async fn a_hundred_adds_at_once_leave_exactly_20_endpoints() {
     let (app, customer) = app_and_customer().await;
     let mut keys = vec![customer.key.clone()];
     for _ in 0..4 {
-        let issued = app.engine.issue_key(Scope::Operator, customer.account.id).await.unwrap();
+        let issued = app.engine.issue_key(Scope::OPERATOR, customer.account.id).await.unwrap();
         keys.push(issued.1.reveal().to_owned());
     }
     let adds = (0..100).map(|number| app.post(&keys[number % 5], "/v2/endpoint", ADD));
@@ -578,8 +578,8 @@ async fn a_hundred_adds_at_once_leave_exactly_20_endpoints() {
 #[tokio::test(start_paused = true)]
 async fn a_revoked_key_is_an_invalid_key_at_once() {
     let (app, customer) = app_and_customer().await;
-    let (record, key) = app.engine.issue_key(Scope::Operator, customer.account.id).await.unwrap();
+    let (record, key) = app.engine.issue_key(Scope::OPERATOR, customer.account.id).await.unwrap();
     assert_eq!(app.get(key.reveal(), "/v2/events").await.status, 200);
-    app.engine.revoke_key(Scope::Operator, customer.account.id, record.id).await.unwrap();
+    app.engine.revoke_key(Scope::OPERATOR, customer.account.id, record.id).await.unwrap();
     assert_eq!(refusal(&app.get(key.reveal(), "/v2/events").await), (10105, 401));
 }

@@ -86,7 +86,7 @@ async fn listing_answers_every_endpoint_oldest_first() {
     let first = app.add(&customer, &json!({"url": URL})).await;
     let id = domain::id::EndpointId::parse(&first.text("/endpoint_id")).unwrap();
     let disable = EndpointEdit { is_disabled: Some(true), ..EndpointEdit::default() };
-    app.engine.change_endpoint(Scope::Operator, id, disable).await.unwrap();
+    app.engine.change_endpoint(Scope::OPERATOR, id, disable).await.unwrap();
     app.pass(Duration::from_secs(1));
     app.add(&customer, &json!({"url": "https://mysite.com/", "events": ["a"]})).await;
 
@@ -104,7 +104,7 @@ async fn omitted_null_and_empty_events_all_mean_all() {
         let answer = app.add(&customer, &body).await;
         assert_eq!(answer.json()["events"], json!([]), "{body}");
         let id = domain::id::EndpointId::parse(&answer.text("/endpoint_id")).unwrap();
-        let endpoint = app.engine.endpoint(Scope::Operator, id).await.unwrap();
+        let endpoint = app.engine.endpoint(Scope::OPERATOR, id).await.unwrap();
         assert_eq!(endpoint.subscription, domain::endpoint::Subscription::All, "{body}");
         assert_eq!(endpoint.entity_id, None, "{body}");
     }
@@ -149,7 +149,7 @@ async fn an_update_keeps_what_it_omits() {
         assert_eq!(answer.text("/status"), "enabled");
     }
     let id = domain::id::EndpointId::parse(&id).unwrap();
-    let endpoint = app.engine.endpoint(Scope::Operator, id).await.unwrap();
+    let endpoint = app.engine.endpoint(Scope::OPERATOR, id).await.unwrap();
     assert_eq!(endpoint.entity_id.unwrap().as_str(), "project123");
     // Once when it was added, and once for the one update that changed the URL.
     assert_eq!(app.sender.probes(), [URL, "https://example.com/new-webhook-url"]);
@@ -190,7 +190,7 @@ async fn every_refusal_has_its_code_status_and_words() {
     let (app, customer) = app_and_customer().await;
     let set_access = async |api_access| {
         let change = AccountChange { api_access: Some(api_access), ..AccountChange::default() };
-        app.engine.change_account(Scope::Operator, customer.account.id, change).await.unwrap();
+        app.engine.change_account(Scope::OPERATOR, customer.account.id, change).await.unwrap();
     };
 
     insta::assert_snapshot!(app.get("nonsense", LIST).await.shown(), @r#"
@@ -236,7 +236,7 @@ async fn every_refusal_has_its_code_status_and_words() {
     {"error":{"code":"VALIDATION_ERROR","message":"url is required","details":{"field":"url","reason":"is required"}},"request_id":"req-RID"}
     "#);
     let change = AccountChange { plan: Some(Some("trial".to_owned())), ..AccountChange::default() };
-    app.engine.change_account(Scope::Operator, customer.account.id, change).await.unwrap();
+    app.engine.change_account(Scope::OPERATOR, customer.account.id, change).await.unwrap();
     for _ in 0..10 {
         assert_eq!(app.get(&customer.key, LIST).await.status, 200);
     }
@@ -327,15 +327,8 @@ async fn several_wrong_fields_are_all_in_the_message_and_the_first_in_the_detail
 async fn every_failed_probe_is_told_in_the_same_words() {
     let (app, customer) = app_and_customer().await;
     let answered = |status| Outcome::Answered { status, retry_after: None };
-    let failed = [
-        answered(500),
-        answered(503),
-        Outcome::Failed(Failure::Timeout),
-        Outcome::Failed(Failure::Tls),
-        Outcome::Failed(Failure::Blocked),
-    ];
     let mut told = Vec::new();
-    for outcome in failed {
+    for outcome in Failure::ALL.map(Outcome::Failed).into_iter().chain([500, 503].map(answered)) {
         app.sender.script_probes(URL, [outcome]);
         let answer = app.add(&customer, &json!({"url": URL})).await;
         is_refused(&answer, "VALIDATION_ERROR", 400);

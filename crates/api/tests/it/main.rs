@@ -5,8 +5,14 @@
 
 mod any_body;
 mod app;
+mod behind_an_address;
 mod contract_samples;
 mod jogg_v2;
 mod konpro_v1;
+mod mass_assignment;
+mod operations;
 mod platform;
+mod secrets;
+mod tenants;
 mod to_the_end;
+mod world;

@@ -19,6 +19,7 @@ fn claimed(endpoint: &Endpoint, number: u128, bytes: usize) -> Claimed {
         account: endpoint.account,
         endpoint: endpoint.id,
         attempts: 0,
+        lost_claims: 0,
         created_at: NOW,
         payload: Arc::new(Payload {
             event: EventId::from_u128(number),

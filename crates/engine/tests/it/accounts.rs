@@ -13,7 +13,7 @@ use engine::{EngineError, ErrorCode};
 use store::memory::MemoryStore;
 use testkit::doubles::ScriptedSender;
 
-use crate::harness::Scene;
+use crate::harness::{Scene, as_account};
 
 const URL: &str = "https://hooks.customer.com/a";
 
@@ -32,23 +32,23 @@ async fn a_key_opens_its_account_until_it_is_revoked() {
     let scene = Scene::new().await;
     let (account, first) = scene
         .engine
-        .create_account(Scope::Operator, new_account(Contract::JoggV2, "john"))
+        .create_account(Scope::OPERATOR, new_account(Contract::JoggV2, "john"))
         .await
         .unwrap();
-    let (record, second) = scene.engine.issue_key(Scope::Operator, account.id).await.unwrap();
+    let (record, second) = scene.engine.issue_key(Scope::OPERATOR, account.id).await.unwrap();
     let opens = async |key: &str| match scene.engine.authenticate(key).await.unwrap() {
         Some(Caller::Account { roster, .. }) => Some(roster.account.id),
-        Some(Caller::Operator) => panic!("an account key is no operator key"),
+        Some(Caller::Operator { .. }) => panic!("an account key is no operator key"),
         None => None,
     };
     assert_eq!(opens(first.reveal()).await, Some(account.id));
     assert_eq!(opens(second.reveal()).await, Some(account.id));
     assert_eq!(opens("").await, None);
     assert_eq!(opens(&second.reveal().replace("pr_ak_", "pr_op_")).await, None);
-    scene.engine.revoke_key(Scope::Operator, account.id, record.id).await.unwrap();
+    scene.engine.revoke_key(Scope::OPERATOR, account.id, record.id).await.unwrap();
     assert_eq!(opens(second.reveal()).await, None);
     assert_eq!(opens(first.reveal()).await, Some(account.id));
-    scene.engine.delete_account(Scope::Operator, account.id).await.unwrap();
+    scene.engine.delete_account(Scope::OPERATOR, account.id).await.unwrap();
     assert_eq!(opens(first.reveal()).await, None);
 }
 
@@ -58,7 +58,7 @@ async fn the_operator_key_of_the_settings_opens_everything() {
     let store = Arc::new(MemoryStore::new());
     let scene = Scene::with(store, ScriptedSender::new(), settings, 1).await;
     let caller = scene.engine.authenticate(&"k".repeat(32)).await.unwrap();
-    assert!(matches!(caller, Some(Caller::Operator)));
+    assert!(matches!(caller, Some(Caller::Operator { key: None })));
     assert!(scene.engine.authenticate(&"k".repeat(33)).await.unwrap().is_none());
 }
 
@@ -74,7 +74,7 @@ async fn a_hundred_endpoints_added_at_once_leave_exactly_20() {
                     url: format!("https://hooks.customer.com/{number}"),
                     ..NewEndpoint::default()
                 };
-                scene.engine.create_endpoint(Scope::Operator, account, new).await
+                scene.engine.create_endpoint(Scope::OPERATOR, account, new).await
             })
         })
         .collect();
@@ -86,7 +86,7 @@ async fn a_hundred_endpoints_added_at_once_leave_exactly_20() {
         }
     }
     assert_eq!(created, 20);
-    let all = scene.engine.all_endpoints(Scope::Operator, account.id).await.unwrap();
+    let all = scene.engine.all_endpoints(Scope::OPERATOR, account.id).await.unwrap();
     assert_eq!(all.len(), 20);
 }
 
@@ -104,7 +104,7 @@ async fn every_wrong_field_of_an_endpoint_is_named() {
         ..NewEndpoint::default()
     };
     let error: EngineError =
-        scene.engine.create_endpoint(Scope::Operator, account.id, new).await.unwrap_err();
+        scene.engine.create_endpoint(Scope::OPERATOR, account.id, new).await.unwrap_err();
     let fields: Vec<_> =
         error.violations().iter().map(|violation| violation.field.as_str()).collect();
     assert_eq!(
@@ -121,7 +121,7 @@ async fn a_konpro_endpoint_must_answer_the_probe_and_all_failures_read_alike() {
     let add = async |outcome: Outcome| {
         scene.sender.script_probes(URL, [outcome]);
         let new = NewEndpoint { url: URL.to_owned(), ..NewEndpoint::default() };
-        scene.engine.create_endpoint(Scope::Operator, account.id, new).await
+        scene.engine.create_endpoint(Scope::OPERATOR, account.id, new).await
     };
     let answered = |status| Outcome::Answered { status, retry_after: None };
     for status in [200, 204, 301, 404, 405, 499] {
@@ -142,7 +142,7 @@ async fn other_accounts_and_their_endpoints_do_not_exist_for_an_account() {
     let scene = Scene::new().await;
     let (john, _) = scene.subscriber("john", URL).await;
     let (jane, endpoint) = scene.subscriber("jane", "https://hooks.customer.com/b").await;
-    let as_john = Scope::Account(john.id);
+    let as_john = as_account(&john);
     let page = PageRequest { before: None, limit: 10 };
     let engine = &scene.engine;
     let codes = [

@@ -116,7 +116,7 @@ async fn an_endpoint_that_asks_for_fewer_attempts_at_once_gets_fewer() {
     let scene = Scene::new().await;
     let (account, endpoint) = scene.subscriber("john", URL).await;
     let edit = EndpointEdit { max_in_flight: Some(Some(2)), ..EndpointEdit::default() };
-    scene.engine.change_endpoint(Scope::Operator, endpoint.id, edit).await.unwrap();
+    scene.engine.change_endpoint(Scope::OPERATOR, endpoint.id, edit).await.unwrap();
     scene.sender.otherwise(Reply::status(200).after(Duration::from_millis(10)));
     for _ in 0..50 {
         scene.publish(&account).await;
@@ -132,12 +132,12 @@ async fn a_disabled_endpoint_holds_its_pending_deliveries_until_it_is_enabled() 
     scene.sender.script(URL, [Reply::status(500)]);
     scene.publish(&account).await;
     scene.sender.wait_for_replies(1).await;
-    scene.engine.change_endpoint(Scope::Operator, endpoint.id, set_disabled(true)).await.unwrap();
+    scene.engine.change_endpoint(Scope::OPERATOR, endpoint.id, set_disabled(true)).await.unwrap();
     scene.pass(Duration::from_hours(10)).await;
     assert_eq!(scene.sender.requests().len(), 1);
     assert_eq!(scene.delivery().await.state, DeliveryState::Pending);
     assert_eq!(scene.publish(&account).await.deliveries, 0);
-    scene.engine.change_endpoint(Scope::Operator, endpoint.id, set_disabled(false)).await.unwrap();
+    scene.engine.change_endpoint(Scope::OPERATOR, endpoint.id, set_disabled(false)).await.unwrap();
     scene.drain().await;
     assert_eq!(scene.sender.requests().len(), 2);
     assert_eq!(scene.delivery().await.state, DeliveryState::Delivered);
@@ -153,12 +153,12 @@ async fn deliveries_waiting_in_memory_are_held_too_when_their_endpoint_is_disabl
         scene.publish(&account).await;
     }
     scene.sender.wait_for(32).await;
-    scene.engine.change_endpoint(Scope::Operator, endpoint.id, set_disabled(true)).await.unwrap();
+    scene.engine.change_endpoint(Scope::OPERATOR, endpoint.id, set_disabled(true)).await.unwrap();
     gate.open();
     scene.pass(Duration::from_hours(1)).await;
     assert_eq!(scene.sender.requests().len(), 32);
     assert_eq!(scene.count_in(StateName::Pending).await, 68);
-    scene.engine.change_endpoint(Scope::Operator, endpoint.id, set_disabled(false)).await.unwrap();
+    scene.engine.change_endpoint(Scope::OPERATOR, endpoint.id, set_disabled(false)).await.unwrap();
     scene.drain().await;
     assert_eq!(scene.sender.requests().len(), 100);
 }
@@ -170,7 +170,7 @@ async fn an_endpoint_that_answers_410_is_disabled() {
     scene.sender.script(URL, [Reply::status(410)]);
     scene.publish(&account).await;
     scene.pass(Duration::from_hours(1)).await;
-    let endpoint = scene.engine.endpoint(Scope::Operator, endpoint.id).await.unwrap();
+    let endpoint = scene.engine.endpoint(Scope::OPERATOR, endpoint.id).await.unwrap();
     assert_eq!(endpoint.status, EndpointStatus::Disabled(DisabledReason::Gone));
     assert_eq!(scene.sender.requests().len(), 1);
     assert_eq!(scene.delivery().await.state, DeliveryState::Pending);
@@ -184,7 +184,7 @@ async fn the_next_attempt_uses_the_url_and_events_of_the_last_update() {
     scene.publish(&account).await;
     scene.sender.wait_for_replies(1).await;
     let edit = EndpointEdit { url: Some(OTHER.to_owned()), ..EndpointEdit::default() };
-    scene.engine.change_endpoint(Scope::Operator, endpoint.id, edit).await.unwrap();
+    scene.engine.change_endpoint(Scope::OPERATOR, endpoint.id, edit).await.unwrap();
     scene.drain().await;
     assert_eq!(scene.sender.requests_to(URL).len(), 1);
     assert_eq!(scene.sender.requests_to(OTHER).len(), 1);
@@ -200,7 +200,7 @@ async fn a_deleted_endpoint_gets_nothing_more_and_its_deliveries_are_cancelled()
         scene.publish(&account).await;
     }
     scene.sender.wait_for(32).await;
-    scene.engine.delete_endpoint(Scope::Operator, endpoint.id).await.unwrap();
+    scene.engine.delete_endpoint(Scope::OPERATOR, endpoint.id).await.unwrap();
     gate.open();
     scene.drain().await;
     scene.pass(Duration::from_hours(1)).await;
@@ -217,7 +217,7 @@ async fn a_replay_is_a_new_delivery_of_the_same_event_and_history_stays() {
     scene.publish(&account).await;
     scene.drain().await;
     let old = scene.delivery().await;
-    let new = scene.engine.replay_delivery(Scope::Operator, old.id).await.unwrap();
+    let new = scene.engine.replay_delivery(Scope::OPERATOR, old.id).await.unwrap();
     assert_ne!(new.id, old.id);
     assert_eq!(new.event, old.event);
     scene.drain().await;
@@ -225,7 +225,7 @@ async fn a_replay_is_a_new_delivery_of_the_same_event_and_history_stays() {
     assert_eq!(requests.len(), 2);
     assert_eq!(requests[0].request.body, requests[1].request.body);
     assert_eq!(requests[0].header("webhook-id"), requests[1].header("webhook-id"));
-    assert_eq!(scene.engine.delivery(Scope::Operator, old.id).await.unwrap(), old);
+    assert_eq!(scene.engine.delivery(Scope::OPERATOR, old.id).await.unwrap(), old);
     assert_eq!(scene.count_in(StateName::Delivered).await, 2);
 }
 
@@ -235,7 +235,7 @@ async fn a_test_event_goes_to_its_endpoint_only_whatever_it_subscribed_to() {
     let account = scene.account(Contract::JoggV2, "john").await;
     let endpoint = scene.endpoint(&account, URL).await;
     scene.endpoint(&account, OTHER).await;
-    let published = scene.engine.publish_test(Scope::Operator, endpoint.id, None).await.unwrap();
+    let published = scene.engine.publish_test(Scope::OPERATOR, endpoint.id, None).await.unwrap();
     assert_eq!(published.deliveries, 1);
     scene.drain().await;
     assert_eq!(scene.sender.requests_to(URL).len(), 1);
@@ -254,11 +254,11 @@ async fn a_late_410_does_not_disable_an_endpoint_that_was_changed_since() {
     scene.sender.wait_for(1).await;
     scene.pass(Duration::from_millis(5)).await;
     let edit = EndpointEdit { url: Some(OTHER.to_owned()), ..EndpointEdit::default() };
-    scene.engine.change_endpoint(Scope::Operator, endpoint.id, edit).await.unwrap();
+    scene.engine.change_endpoint(Scope::OPERATOR, endpoint.id, edit).await.unwrap();
     gate.open();
     scene.drain().await;
     assert_eq!(scene.sender.requests_to(OTHER).len(), 1);
-    let endpoint = scene.engine.endpoint(Scope::Operator, endpoint.id).await.unwrap();
+    let endpoint = scene.engine.endpoint(Scope::OPERATOR, endpoint.id).await.unwrap();
     assert_eq!(endpoint.status, EndpointStatus::Enabled);
 }
 
@@ -269,9 +269,9 @@ async fn what_is_pending_or_disabled_is_neither_replayed_nor_tested() {
     scene.sender.otherwise(Reply::status(500));
     scene.publish(&account).await;
     let pending = scene.delivery().await;
-    let error = scene.engine.replay_delivery(Scope::Operator, pending.id).await.unwrap_err();
+    let error = scene.engine.replay_delivery(Scope::OPERATOR, pending.id).await.unwrap_err();
     assert_eq!(error.code(), engine::ErrorCode::Conflict);
-    scene.engine.change_endpoint(Scope::Operator, endpoint.id, set_disabled(true)).await.unwrap();
-    let error = scene.engine.publish_test(Scope::Operator, endpoint.id, None).await.unwrap_err();
+    scene.engine.change_endpoint(Scope::OPERATOR, endpoint.id, set_disabled(true)).await.unwrap();
+    let error = scene.engine.publish_test(Scope::OPERATOR, endpoint.id, None).await.unwrap_err();
     assert_eq!(error.code(), engine::ErrorCode::Conflict);
 }

@@ -8,6 +8,7 @@ use domain::account::Account;
 use domain::contract::Contract;
 use domain::delivery::{Delivery, StateName};
 use domain::endpoint::Endpoint;
+use domain::id::KeyId;
 use domain::page::PageRequest;
 use domain::testing::TEST_START;
 use engine::administer::{NewAccount, NewEndpoint};
@@ -51,6 +52,7 @@ impl Scene {
             sender: Arc::new(sender.clone()),
             clock: clock.clone(),
             entropy: Arc::new(SeededEntropy::new(seed)),
+            sealing: None,
             settings,
         };
         let (engine, _) = Engine::start(parts).await.unwrap();
@@ -65,12 +67,12 @@ impl Scene {
             credits: None,
             api_access: true,
         };
-        self.engine.create_account(Scope::Operator, new).await.unwrap().0
+        self.engine.create_account(Scope::OPERATOR, new).await.unwrap().0
     }
 
     pub(crate) async fn endpoint(&self, account: &Account, url: &str) -> Endpoint {
         let new = NewEndpoint { url: url.to_owned(), ..NewEndpoint::default() };
-        self.engine.create_endpoint(Scope::Operator, account.id, new).await.unwrap()
+        self.engine.create_endpoint(Scope::OPERATOR, account.id, new).await.unwrap()
     }
 
     /// An account of the native contract with one endpoint at this URL.
@@ -85,7 +87,7 @@ impl Scene {
     }
 
     pub(crate) async fn try_publish(&self, account: &Account) -> Result<Published, EngineError> {
-        self.engine.publish(Scope::Operator, an_event(account), None).await
+        self.engine.publish(Scope::OPERATOR, an_event(account), None).await
     }
 
     /// Every delivery there is, newest first.
@@ -94,7 +96,7 @@ impl Scene {
         let mut page = PageRequest::LARGEST;
         loop {
             let filter = DeliveryFilter::default();
-            let found = self.engine.list_deliveries(Scope::Operator, filter, page).await.unwrap();
+            let found = self.engine.list_deliveries(Scope::OPERATOR, filter, page).await.unwrap();
             all.extend(found.items);
             match found.next_before {
                 Some(before) => page.before = Some(before),
@@ -119,7 +121,7 @@ impl Scene {
     pub(crate) async fn drain(&self) {
         let deadline = self.clock.now().plus(Duration::from_hours(120));
         let mut step = Duration::from_millis(1);
-        while self.engine.counts(Scope::Operator).await.unwrap().pending > 0 {
+        while self.engine.counts(Scope::OPERATOR).await.unwrap().pending > 0 {
             assert!(self.clock.now() < deadline, "still pending: {:?}", self.deliveries().await);
             self.pass(step).await;
             step = (step * 2).min(Duration::from_mins(10));
@@ -129,7 +131,7 @@ impl Scene {
 
     /// Accepted = delivered + exhausted + cancelled + pending.
     pub(crate) async fn check_balance(&self) {
-        let counts = self.engine.counts(Scope::Operator).await.unwrap();
+        let counts = self.engine.counts(Scope::OPERATOR).await.unwrap();
         assert_eq!(
             counts.created,
             counts.pending + counts.delivered + counts.exhausted + counts.cancelled,
@@ -140,6 +142,11 @@ impl Scene {
     pub(crate) async fn count_in(&self, state: StateName) -> usize {
         self.deliveries().await.iter().filter(|one| one.state.name() == state).count()
     }
+}
+
+/// What the account may see, with a key of its own.
+pub(crate) fn as_account(account: &Account) -> Scope {
+    Scope::Account { account: account.id, key: KeyId::from_u128(account.id.as_u128()) }
 }
 
 /// An event of the account.

@@ -13,7 +13,7 @@ use engine::scope::Scope;
 use engine::{EngineError, ErrorCode};
 use proptest::prelude::*;
 
-use crate::harness::{Scene, an_event};
+use crate::harness::{Scene, an_event, as_account};
 
 const URL: &str = "https://hooks.customer.com/a";
 
@@ -24,7 +24,7 @@ async fn what_is_wrong_with_an_event_is_said_and_nothing_is_stored() {
     let check = async |change: &dyn Fn(&mut Publish), code: ErrorCode, words: &str| {
         let mut publish = an_event(&account);
         change(&mut publish);
-        let error = scene.engine.publish(Scope::Operator, publish, None).await.unwrap_err();
+        let error = scene.engine.publish(Scope::OPERATOR, publish, None).await.unwrap_err();
         assert_eq!(error.code(), code, "{error}");
         assert!(error.message().contains(words), "{error}");
     };
@@ -41,7 +41,7 @@ async fn what_is_wrong_with_an_event_is_said_and_nothing_is_stored() {
     let deep = Bytes::from(format!("{{\"a\":{}{}}}", "[".repeat(64), "]".repeat(64)));
     check(&|event| event.data = deep.clone(), ErrorCode::Invalid, "64").await;
     check(&|event| event.entity_ids = vec![String::new()], ErrorCode::Invalid, "entity").await;
-    let counts = scene.engine.counts(Scope::Operator).await.unwrap();
+    let counts = scene.engine.counts(Scope::OPERATOR).await.unwrap();
     assert_eq!(counts.events, 0);
 }
 
@@ -52,7 +52,7 @@ async fn a_repeated_request_with_the_same_key_is_one_event() {
     let key = IdempotencyKey::parse("order-1").unwrap();
     let publish = async |hash: [u8; 32]| {
         let keyed = Some((key.clone(), hash));
-        scene.engine.publish(Scope::Operator, an_event(&account), keyed).await
+        scene.engine.publish(Scope::OPERATOR, an_event(&account), keyed).await
     };
     let first = publish([1; 32]).await.unwrap();
     assert_eq!(publish([1; 32]).await.unwrap(), first);
@@ -75,7 +75,7 @@ async fn one_bad_event_of_a_batch_does_not_fail_the_others() {
         Err(EngineError::invalid("data", "must be a JSON object")),
         Ok(an_event(&account)),
     ];
-    let answers = scene.engine.publish_batch(Scope::Operator, batch).await;
+    let answers = scene.engine.publish_batch(Scope::OPERATOR, batch).await;
     let codes: Vec<_> =
         answers.iter().map(|answer| answer.as_ref().map_err(EngineError::code).err()).collect();
     assert_eq!(codes, [None, Some(ErrorCode::NotFound), Some(ErrorCode::Invalid), None]);
@@ -89,7 +89,7 @@ async fn an_event_tells_for_every_endpoint_its_delivery_or_why_there_is_none() {
     let account = scene.account(Contract::Standard, "john").await;
     let edit = async |url: &str, edit: EndpointEdit| {
         let endpoint = scene.endpoint(&account, url).await;
-        scene.engine.change_endpoint(Scope::Operator, endpoint.id, edit).await.unwrap().id
+        scene.engine.change_endpoint(Scope::OPERATOR, endpoint.id, edit).await.unwrap().id
     };
     let wanted = edit("https://hooks.customer.com/1", EndpointEdit::default()).await;
     let other_type = edit(
@@ -111,7 +111,7 @@ async fn an_event_tells_for_every_endpoint_its_delivery_or_why_there_is_none() {
     )
     .await;
     let published = scene.publish(&account).await;
-    let story = scene.engine.event(Scope::Operator, published.id).await.unwrap();
+    let story = scene.engine.event(Scope::OPERATOR, published.id).await.unwrap();
     let why = |endpoint| {
         let fate = story.fates.iter().find(|fate| fate.endpoint == endpoint).unwrap();
         fate.delivery.as_ref().map(|_| ()).map_err(|reason| *reason)
@@ -129,12 +129,12 @@ async fn an_event_is_about_an_entity_by_name_or_by_an_id_in_its_data() {
     let account = scene.account(Contract::Standard, "john").await;
     let endpoint = scene.endpoint(&account, URL).await;
     let edit = EndpointEdit { entity_id: Some(Some("12345".to_owned())), ..Default::default() };
-    scene.engine.change_endpoint(Scope::Operator, endpoint.id, edit).await.unwrap();
+    scene.engine.change_endpoint(Scope::OPERATOR, endpoint.id, edit).await.unwrap();
     let publish = async |data: &'static str, entity_ids: &[&str]| {
         let mut publish = an_event(&account);
         publish.data = Bytes::from_static(data.as_bytes());
         publish.entity_ids = entity_ids.iter().map(ToString::to_string).collect();
-        scene.engine.publish(Scope::Operator, publish, None).await.unwrap().deliveries
+        scene.engine.publish(Scope::OPERATOR, publish, None).await.unwrap().deliveries
     };
     assert_eq!(publish("{}", &[]).await, 0);
     assert_eq!(publish("{}", &["other", "12345"]).await, 1);
@@ -148,7 +148,7 @@ async fn an_account_publishes_to_itself_only() {
     let scene = Scene::new().await;
     let (john, _) = scene.subscriber("john", URL).await;
     let (jane, _) = scene.subscriber("jane", "https://hooks.customer.com/b").await;
-    let as_john = Scope::Account(john.id);
+    let as_john = as_account(&john);
     assert!(scene.engine.publish(as_john, an_event(&john), None).await.is_ok());
     let foreign = scene.engine.publish(as_john, an_event(&jane), None).await.unwrap_err();
     let mut nobody = an_event(&jane);
@@ -180,7 +180,7 @@ async fn publishing_while_endpoints_change_loses_nothing_and_sends_nothing_to_th
         let url = format!("https://hooks.customer.com/changing/{number}");
         let endpoint = scene.endpoint(&account, &url).await;
         tokio::task::yield_now().await;
-        scene.engine.delete_endpoint(Scope::Operator, endpoint.id).await.unwrap();
+        scene.engine.delete_endpoint(Scope::OPERATOR, endpoint.id).await.unwrap();
         let sent = scene.sender.requests_to(&url).len();
         tokio::task::yield_now().await;
         // What was on its way when the endpoint was deleted may still arrive; nothing else may.
@@ -188,7 +188,7 @@ async fn publishing_while_endpoints_change_loses_nothing_and_sends_nothing_to_th
     }
     let owed = publisher.await.unwrap();
     scene.drain().await;
-    let counts = scene.engine.counts(Scope::Operator).await.unwrap();
+    let counts = scene.engine.counts(Scope::OPERATOR).await.unwrap();
     assert_eq!(counts.created as usize, owed);
     assert_eq!(counts.delivered + counts.cancelled, counts.created);
     assert!(scene.sender.requests_to(URL).len() == 500);
@@ -214,7 +214,7 @@ proptest! {
             let data = format!("{{  \"inner\" :{value},\"again\":1.50}}");
             let mut publish = an_event(&account);
             publish.data = Bytes::from(data.clone());
-            scene.engine.publish(Scope::Operator, publish, None).await.unwrap();
+            scene.engine.publish(Scope::OPERATOR, publish, None).await.unwrap();
             scene.drain().await;
             let requests = scene.sender.requests();
             assert_eq!(requests.len(), 3);

@@ -176,7 +176,7 @@ async fn a_publisher_that_goes_away_leaves_no_delivery_behind() {
         let publishing = {
             let (engine, account) = (scene.engine.clone(), account.clone());
             tokio::spawn(async move {
-                engine.publish(Scope::Operator, crate::harness::an_event(&account), None).await
+                engine.publish(Scope::OPERATOR, crate::harness::an_event(&account), None).await
             })
         };
         stall.reached_by(1).await;
@@ -186,7 +186,7 @@ async fn a_publisher_that_goes_away_leaves_no_delivery_behind() {
         let _ = publishing.await;
     }
     scene.drain().await;
-    let counts = scene.engine.counts(Scope::Operator).await.unwrap();
+    let counts = scene.engine.counts(Scope::OPERATOR).await.unwrap();
     assert_eq!(counts.delivered, counts.created);
     assert_eq!(scene.engine.load().in_memory, 0);
 }
@@ -214,6 +214,7 @@ async fn an_attempt_that_panics_is_made_again_and_holds_up_nothing() {
         sender: Arc::new(PanicsOnce(sender.clone(), AtomicBool::new(false))),
         clock: Arc::new(TestClock::starting_at(TEST_START)),
         entropy: Arc::new(SystemEntropy),
+        sealing: None,
         settings: Settings { in_flight_per_endpoint_max: 1, ..Settings::default() },
     };
     let clock = Arc::new(TestClock::starting_at(TEST_START));

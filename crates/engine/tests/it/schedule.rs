@@ -37,7 +37,7 @@ async fn a_failing_endpoint_gets_the_12_attempts_of_the_schedule_and_then_no_mor
     assert_eq!(delivery.attempts, 12);
     scene.pass(Duration::from_hours(200)).await;
     assert_eq!(scene.sender.requests().len(), 12);
-    let attempts = scene.engine.attempts(Scope::Operator, delivery.id).await.unwrap();
+    let attempts = scene.engine.attempts(Scope::OPERATOR, delivery.id).await.unwrap();
     let numbers: Vec<u32> = attempts.iter().map(|attempt| attempt.number).collect();
     assert_eq!(numbers, (1..=12).collect::<Vec<u32>>());
     assert!(attempts[..11].iter().all(|attempt| attempt.next_at.is_some()));
@@ -101,7 +101,7 @@ async fn an_endpoint_may_have_a_schedule_of_its_own() {
         retry_schedule: Some(Some(vec![0, 3600])),
         ..Default::default()
     };
-    scene.engine.change_endpoint(Scope::Operator, endpoint.id, edit).await.unwrap();
+    scene.engine.change_endpoint(Scope::OPERATOR, endpoint.id, edit).await.unwrap();
     scene.sender.otherwise(Reply::status(500));
     scene.publish(&account).await;
     scene.drain().await;

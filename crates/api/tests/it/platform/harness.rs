@@ -27,9 +27,13 @@ pub(super) struct Owner {
 }
 
 impl Platform {
+    /// Without limits of requests, which most tests are not about.
     pub(super) async fn start() -> Self {
-        let settings =
-            Settings { bootstrap_operator_key: Some(OPERATOR.to_owned()), ..Settings::default() };
+        Self::start_with(Settings { account_key_rate: None, ..Settings::default() }).await
+    }
+
+    pub(super) async fn start_with(settings: Settings) -> Self {
+        let settings = Settings { bootstrap_operator_key: Some(OPERATOR.to_owned()), ..settings };
         Self { app: App::start_with(HttpStatus::Mapped, settings).await }
     }
 
