@@ -1,16 +1,19 @@
 //! The guarded way from a URL to an open connection.
 //!
 //! Promise: no packet leaves for an address that is not allowed. The URL is judged again, every
-//! address of its name is judged, exactly a judged address is dialled, and the peer that answered
-//! is judged once more. There is one look-up per connection, so a name cannot change its answer
-//! between the judgement and the call. Nothing else in this crate opens connections.
+//! address of its name and every name it is an alias of is judged, exactly a judged address is
+//! dialled, and the peer that answered is judged once more. There is one look-up per connection, so
+//! a name cannot change its answer between the judgement and the call. Whatever cannot be judged
+//! (no answer, an empty one, a failing resolver) is not dialled. Nothing else in this crate opens
+//! connections, but for the one to the operator's own [`crate::proxy`], which is then asked for the
+//! judged address.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use domain::address::AnswerRefusal;
 use domain::attempt::Failure;
-use domain::target_url::{Host, TargetUrl, UrlPolicy, is_local_name};
+use domain::target_url::{Host, TargetUrl, UrlPolicy, is_local_name, is_reserved_name};
 use rustls::pki_types::ServerName;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
@@ -18,7 +21,7 @@ use tokio_rustls::TlsConnector;
 use crate::dial::{Dial, Dialled, Stream};
 use crate::failed::{Failed, with_sources};
 use crate::limits::{ADDRESSES_TRIED_MAX, CONNECT_TIME_MAX, DNS_TIME_MAX, TLS_TIME_MAX};
-use crate::resolve::{DnsFailure, Resolve};
+use crate::resolve::{DnsFailure, Found, Resolve};
 use crate::stopwatch::{Phase, Stopwatch};
 use crate::tls::ALPN_HTTP2;
 use crate::wire::Wire;
@@ -43,10 +46,10 @@ impl Connector {
         stopwatch: &mut Stopwatch,
     ) -> Result<Connected, Failed> {
         self.policy.judge(url).map_err(|refusal| blocked(refusal.code(), refusal))?;
-        let addresses = self.addresses(url.host(), stopwatch).await?;
-        self.judge_answers(&addresses)?;
+        let found = self.find(url.host(), stopwatch).await?;
+        self.judge_found(&found)?;
         stopwatch.enter(Phase::Connect);
-        let stream = self.dial_first(&addresses, url.port()).await?;
+        let stream = self.dial_first(&found.addresses, url.port()).await?;
         if !url.is_https() {
             return Ok(Connected { wire: Wire::new(stream), http2: false });
         }
@@ -54,15 +57,12 @@ impl Connector {
         self.secure(stream, url.host()).await
     }
 
-    async fn addresses(
-        &self,
-        host: &Host,
-        stopwatch: &mut Stopwatch,
-    ) -> Result<Vec<IpAddr>, Failed> {
+    async fn find(&self, host: &Host, stopwatch: &mut Stopwatch) -> Result<Found, Failed> {
+        let known = |addresses| Ok(Found { addresses, aliases: Vec::new() });
         match host {
-            Host::Ip(address) => Ok(vec![*address]),
+            Host::Ip(address) => known(vec![*address]),
             Host::Name(name) if is_local_name(name) => {
-                Ok(self.policy.addresses.open_loopback().collect())
+                known(self.policy.addresses.open_loopback().collect())
             }
             Host::Name(name) => {
                 stopwatch.enter(Phase::Dns);
@@ -74,7 +74,7 @@ impl Connector {
         }
     }
 
-    fn judge_answers(&self, addresses: &[IpAddr]) -> Result<(), Failed> {
+    fn judge_found(&self, Found { addresses, aliases }: &Found) -> Result<(), Failed> {
         let policy = &self.policy.addresses;
         policy.judge_all(addresses).map_err(|refusal| match refusal {
             AnswerRefusal::Empty => {
@@ -84,8 +84,15 @@ impl Connector {
                 blocked(refusal.code(), refusal)
             }
         })?;
-        let own = addresses.iter().copied();
-        match own.filter(|&own| !policy.opens(own)).find(|&own| self.dialer.is_own(own)) {
+        let mut unopened = addresses.iter().filter(|&&address| !policy.opens(address)).peekable();
+        let reserved = aliases.iter().find(|alias| is_reserved_name(alias));
+        if let (Some(alias), Some(_)) = (reserved, unopened.peek()) {
+            return Err(blocked(
+                "DNS_FORBIDDEN",
+                format_args!("it is an alias of {alias}, a name reserved for private use"),
+            ));
+        }
+        match unopened.find(|&&own| self.dialer.is_own(own)) {
             Some(own) => Err(blocked("OWN_ADDRESS", format_args!("{own} is this machine"))),
             None => Ok(()),
         }

@@ -2,26 +2,30 @@
 //!
 //! An HTTP/1.1 connection has no task of its own: whoever uses it drives it, in one task with the
 //! request, which saves two switches between tasks per delivery. Dropping it closes it, so a
-//! request that is given up leaves nothing behind. An HTTP/2 connection is shared and has a task.
+//! request that is given up leaves nothing behind. An HTTP/2 connection is shared and has tasks,
+//! which end with it, whether the receiver lets them or not. It takes no more requests at once than
+//! the receiver permits, so that none waits for another's answer.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::time::Instant;
+use hyper::rt::Executor;
+use hyper_util::rt::TokioIo;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
 
 use crate::failed::{Failed, fell_with_connection};
 use crate::limits::{
-    BODY_BYTES_MAX, CONNECTION_WINDOW_BYTES, HEAD_BYTES_MAX, LIFE_TIME_MAX, STREAM_WINDOW_BYTES,
-    STREAMS_PER_CONNECTION_MAX,
+    BODY_BYTES_MAX, CLOSE_TIME_MAX, CONNECTION_WINDOW_BYTES, HEAD_BYTES_MAX, LIFE_TIME_MAX,
+    STREAM_WINDOW_BYTES, STREAMS_PER_CONNECTION_MAX,
 };
 use crate::request::Message;
 use crate::stopwatch::{Phase, Stopwatch};
@@ -29,6 +33,7 @@ use crate::wire::{Trace, Wire};
 
 type Body = Full<Bytes>;
 type Driver = http1::Connection<TokioIo<Wire>, Body>;
+type SharedDriver = http2::Connection<TokioIo<Wire>, Body, Tasks>;
 
 /// No answer on a connection.
 pub(crate) struct Broken {
@@ -94,7 +99,7 @@ impl Http1 {
         self.trace.begin();
         let response = self.sender.try_send_request(request);
         self.drive(response).await.map_err(|error| Broken {
-            failed: error.into_error().into(),
+            failed: self.trace.explain(error.into_error().into()),
             unheard: !self.trace.answered(),
         })
     }
@@ -138,33 +143,43 @@ impl Http1 {
 /// An HTTP/2 connection: many requests at a time.
 pub(crate) struct Http2 {
     sender: http2::SendRequest<Body>,
+    /// Gone once the connection has ended. Driven by a task; here to be asked.
+    driver: Arc<Mutex<Option<SharedDriver>>>,
+    trace: Arc<Trace>,
     streams: AtomicUsize,
     /// Set when a request on it came to no end: it may be dead without having said so.
     retired: AtomicBool,
     /// Used since the last sweep.
     used: AtomicBool,
     opened_at: Instant,
+    /// Dropped with the connection, which ends its tasks.
+    _wanted: watch::Sender<()>,
 }
 
 impl Http2 {
     pub(crate) async fn open(wire: Wire) -> Result<Arc<Self>, Failed> {
-        let mut builder = http2::Builder::new(TokioExecutor::new());
+        let trace = wire.trace();
+        trace.allow(1);
+        let (wanted, unwanted) = watch::channel(());
+        let tasks = Tasks(unwanted);
+        let mut builder = http2::Builder::new(tasks.clone());
         builder
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_header_list_size(HEAD_BYTES_MAX as u32);
         let (sender, driver) = builder.handshake(TokioIo::new(wire)).await?;
-        tokio::spawn(async move {
-            if let Err(error) = driver.await {
-                tracing::debug!(%error, "a connection ended");
-            }
-        });
+        let driver = Arc::new(Mutex::new(Some(driver)));
+        let driven = Arc::clone(&driver);
+        tasks.execute(poll_fn(move |context| drive(&driven, context)));
         Ok(Arc::new(Self {
             sender,
+            driver,
+            trace,
             streams: AtomicUsize::new(0),
             retired: AtomicBool::new(false),
             used: AtomicBool::new(true),
             opened_at: Instant::now(),
+            _wanted: wanted,
         }))
     }
 
@@ -173,9 +188,15 @@ impl Http2 {
         if !self.has_room() {
             return None;
         }
-        self.streams.fetch_add(1, Ordering::Relaxed);
+        Some(self.begin())
+    }
+
+    /// Begins a stream, whatever the connection's state.
+    pub(crate) fn begin(self: &Arc<Self>) -> Stream {
+        let streams = self.streams.fetch_add(1, Ordering::Relaxed) + 1;
+        self.trace.allow(streams);
         self.used.store(true, Ordering::Relaxed);
-        Some(Stream { connection: Arc::clone(self), ended: false })
+        Stream { connection: Arc::clone(self), ended: false }
     }
 
     pub(crate) fn is_usable(&self) -> bool {
@@ -184,14 +205,57 @@ impl Http2 {
             && self.sender.is_ready()
     }
 
-    /// Whether it can take another stream.
+    /// Whether it can take another stream. The receiver has said how many it permits when it has
+    /// answered once; before, nothing is known.
     pub(crate) fn has_room(&self) -> bool {
-        self.is_usable() && self.streams.load(Ordering::Relaxed) < STREAMS_PER_CONNECTION_MAX
+        self.is_usable() && self.streams.load(Ordering::Relaxed) < self.streams_max()
+    }
+
+    fn streams_max(&self) -> usize {
+        let permitted =
+            lock(&self.driver).as_ref().map_or(0, SharedDriver::current_max_send_streams);
+        permitted.min(STREAMS_PER_CONNECTION_MAX)
     }
 
     /// Whether it lay idle since this was asked last.
     pub(crate) fn was_idle(&self) -> bool {
         !self.used.swap(false, Ordering::Relaxed) && self.streams.load(Ordering::Relaxed) == 0
+    }
+}
+
+fn lock(driver: &Mutex<Option<SharedDriver>>) -> MutexGuard<'_, Option<SharedDriver>> {
+    driver.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn drive(driver: &Mutex<Option<SharedDriver>>, context: &mut Context<'_>) -> Poll<()> {
+    let mut driver = lock(driver);
+    if let Some(running) = driver.as_mut() {
+        let ended = ready!(Pin::new(running).poll(context));
+        if let Err(error) = ended {
+            tracing::debug!(%error, "a connection ended");
+        }
+        *driver = None;
+    }
+    Poll::Ready(())
+}
+
+/// Runs the tasks of one HTTP/2 connection, until some time after the connection was dropped.
+#[derive(Clone)]
+struct Tasks(watch::Receiver<()>);
+
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Tasks {
+    fn execute(&self, task: F) {
+        let mut wanted = self.0.clone();
+        tokio::spawn(async move {
+            let overdue = async {
+                while wanted.changed().await.is_ok() {}
+                sleep(CLOSE_TIME_MAX).await;
+            };
+            tokio::select! {
+                () = task => {}
+                () = overdue => {}
+            }
+        });
     }
 }
 
@@ -208,8 +272,12 @@ impl Stream {
         sender.send_request(request).await.map_err(|error| {
             let unheard = fell_with_connection(&error);
             self.ended = !unheard;
-            Broken { failed: error.into(), unheard }
+            Broken { failed: self.connection.trace.explain(error.into()), unheard }
         })
+    }
+
+    pub(crate) fn connection(&self) -> &Arc<Http2> {
+        &self.connection
     }
 
     /// The exchange came to an end; the connection is sound.

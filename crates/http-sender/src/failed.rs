@@ -6,6 +6,8 @@ use std::io;
 use domain::attempt::Failure;
 use h2::Reason;
 
+use crate::limits::DETAIL_BYTES_MAX;
+
 /// An exchange without an answer.
 #[derive(Debug)]
 pub(crate) struct Failed {
@@ -27,10 +29,6 @@ impl From<hyper::Error> for Failed {
 
 /// What an error of the HTTP machinery says about the receiver.
 fn classify(error: &hyper::Error) -> Failure {
-    // A receiver that wants a client certificate says so only after the handshake (TLS 1.3).
-    if find_source::<rustls::Error>(error) {
-        return Failure::Tls;
-    }
     if error.is_parse() || error.is_user() {
         return Failure::Protocol;
     }
@@ -75,23 +73,8 @@ fn source_of<E: Error + 'static>(error: &hyper::Error) -> Option<&E> {
     error.source()?.downcast_ref()
 }
 
-/// Looks for an error of one type behind an error; an I/O error keeps its cause aside.
-fn find_source<E: Error + 'static>(error: &dyn Error) -> bool {
-    let mut next = error.source();
-    while let Some(error) = next {
-        if error.is::<E>() {
-            return true;
-        }
-        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        next = match inner {
-            Some(inner) if inner.is::<E>() => return true,
-            Some(inner) => inner.source(),
-            None => error.source(),
-        };
-    }
-    false
-}
-
+/// An error in words: bounded, because a receiver may have chosen some of them (the names in its
+/// certificate, the text of a GOAWAY), and of one line.
 pub(crate) fn with_sources(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
@@ -100,5 +83,8 @@ pub(crate) fn with_sources(error: &dyn Error) -> String {
         text.push_str(&error.to_string());
         next = error.source();
     }
+    let mut text = text.replace(char::is_control, "\u{fffd}");
+    let end = text.floor_char_boundary(DETAIL_BYTES_MAX);
+    text.truncate(end);
     text
 }

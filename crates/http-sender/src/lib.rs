@@ -2,8 +2,9 @@
 //!
 //! Promise: a request goes only to an address that the policy allows at the moment of connecting,
 //! ends within its limits, and comes back as data whatever the receiver does. Redirects are not
-//! followed, nothing is decompressed, no proxy of the environment is used, nothing in an answer
-//! but its status, `Retry-After` and the beginning of its body has any effect.
+//! followed, nothing is decompressed, no proxy of the environment is used (the operator may name
+//! one: [`proxy`]), nothing in an answer but its status, `Retry-After` and the beginning of its body
+//! has any effect.
 //!
 //! The way of a request: a connection from the pool, or a fresh one from the guarded connector
 //! (look up → judge → dial → judge → TLS); the request and the head of its answer; the answer's
@@ -23,6 +24,7 @@ mod wire;
 
 pub mod dial;
 pub mod limits;
+pub mod proxy;
 pub mod resolve;
 pub mod tls;
 
@@ -94,15 +96,17 @@ impl HttpSender {
         }
         let Connected { wire, http2 } = self.connector.connect(message.url, stopwatch).await?;
         let mut line = if http2 {
-            let connection = Http2::open(wire).await?;
-            self.pool.share(origin, &connection);
-            let closed = || Failed::new(Failure::Reset, "the connection closed at once");
-            Line::Http2(connection.lease().ok_or_else(closed)?)
+            Line::Http2(Http2::open(wire).await?.begin())
         } else {
             Line::Http1(Box::new(Http1::open(wire).await?))
         };
         match line.answer(message, stopwatch).await {
-            Ok(response) => Answer::new(response, line),
+            Ok(response) => {
+                if let Line::Http2(stream) = &line {
+                    self.pool.share(origin, stream.connection());
+                }
+                Answer::new(response, line)
+            }
             Err(Broken { failed, .. }) => Err(failed),
         }
     }
@@ -210,7 +214,10 @@ impl Sender for HttpSender {
                 }
                 outcome
             }
-            Ok(Err(failed)) => Outcome::Failed(failed.failure),
+            Ok(Err(Failed { failure, detail })) => {
+                tracing::debug!(origin = url.origin(), detail, "a probe failed");
+                Outcome::Failed(failure)
+            }
             Err(_) => Outcome::Failed(Failure::Timeout),
         }
     }

@@ -22,6 +22,11 @@ pub const BODY_TIME_MAX: Duration = Duration::from_secs(2);
 /// is cheaper.
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
 
+/// Most bytes read of a connection per request, whatever they are: twice what the largest answer
+/// that is read in full takes on the wire. Ends floods that the other limits do not count, such as
+/// interim answers and HTTP/2 pings, before they cost noticeable time.
+pub const READ_BYTES_PER_REQUEST_MAX: usize = 256 * 1024;
+
 /// Largest head of an answer, as the default of common servers and proxies.
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 
@@ -46,6 +51,10 @@ pub const IDLE_TIME_MAX: Duration = Duration::from_secs(30);
 /// How long a connection lives at most, so that a change of a name's address is followed.
 pub const LIFE_TIME_MAX: Duration = Duration::from_mins(5);
 
+/// How long an HTTP/2 connection that is no longer wanted may take to say goodbye. A receiver that
+/// does not read would keep it for ever.
+pub const CLOSE_TIME_MAX: Duration = Duration::from_secs(5);
+
 /// How often idle connections are looked through.
 pub const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
@@ -58,6 +67,9 @@ pub const STREAM_WINDOW_BYTES: u32 = BODY_BYTES_MAX as u32;
 
 /// HTTP/2 flow-control window per connection.
 pub const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+
+/// Longest description of a failure, in bytes: enough for every sentence of our own.
+pub const DETAIL_BYTES_MAX: usize = 512;
 
 /// Longest `Retry-After` passed on; keeps sums with it far from overflow. The engine has its own,
 /// stricter bound.

@@ -2,7 +2,9 @@
 //!
 //! A connection serves the one name it was opened for: nothing is shared between names that live
 //! at one address. Reuse needs no look-up, because the connection already leads to a judged
-//! address; a connection's limited life makes sure that the judgement is renewed.
+//! address; a connection's limited life makes sure that the judgement is renewed. The rules
+//! themselves cannot change under a pool: it belongs to one sender, a sender to one policy, and
+//! other rules mean another process.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};

@@ -1,20 +1,22 @@
 //! From a name to addresses, by DNS and nothing else.
 //!
 //! Promise: no hosts file, no search domains, no guessing: an absolute name is asked for, A and
-//! AAAA, and every answer is handed on to be judged. Neighbours: the connector asks; tests and the
-//! simulation bring resolvers of their own.
+//! AAAA, and every address of it, and every name it is an alias of, is handed on to be judged. An
+//! answer to another question, under another id or from another sender is not heard; records of
+//! other names in an answer are left out. Neighbours: the connector asks; tests and the simulation
+//! bring resolvers of their own.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use hickory_resolver::config::{
-    ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig,
-    ResolverOpts,
+    ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
 };
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::proto::rr::Name;
+use hickory_resolver::proto::rr::rdata::CNAME;
+use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use hickory_resolver::{TokioResolver, system_conf};
 
 use crate::limits::DNS_TIME_MAX;
@@ -32,6 +34,9 @@ const NEGATIVE_TTL_MAX: Duration = Duration::from_secs(30);
 /// Answers kept. Two per name.
 const CACHE_ANSWERS_MAX: u64 = 16 * 1024;
 
+/// Longest chain of aliases; common content networks need three or four.
+pub const ALIASES_MAX: usize = 8;
+
 /// Questions on their way at once per name server: two per attempt in flight.
 const QUESTIONS_MAX: usize = 1_024;
 
@@ -44,16 +49,28 @@ pub enum DnsFailure {
     /// No answer in time.
     #[error("no answer in time")]
     Timeout,
+    /// The name is an alias of an alias and so on, perhaps of itself.
+    #[error("a chain of more than {ALIASES_MAX} aliases")]
+    Aliases,
     /// Anything else, for the operator.
     #[error("{0}")]
     Other(String),
+}
+
+/// What DNS says about a name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    /// All its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// The names it is an alias of, in lower case without a final dot.
+    pub aliases: Vec<String>,
 }
 
 /// Finds the addresses of a name.
 #[async_trait]
 pub trait Resolve: Send + Sync {
     /// All addresses of a host name in lower case without a final dot.
-    async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, DnsFailure>;
+    async fn resolve(&self, name: &str) -> Result<Found, DnsFailure>;
 }
 
 /// The resolver of production.
@@ -103,8 +120,7 @@ fn build(servers: Vec<NameServerConfig>) -> Result<TokioResolver, String> {
 fn options() -> ResolverOpts {
     let mut options = ResolverOpts::default();
     options.use_hosts_file = ResolveHosts::Never;
-    options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
-    options.preserve_intermediates = false;
+    options.preserve_intermediates = true; // The aliases are judged too.
     options.timeout = DNS_TIME_MAX / 2;
     options.attempts = 1; // Hickory counts repetitions.
     options.cache_size = CACHE_ANSWERS_MAX;
@@ -117,16 +133,108 @@ fn options() -> ResolverOpts {
 
 #[async_trait]
 impl Resolve for HickoryResolver {
-    async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, DnsFailure> {
+    /// One family of addresses is enough: name servers that fail at AAAA are common.
+    async fn resolve(&self, name: &str) -> Result<Found, DnsFailure> {
         let resolver = self.resolver.as_ref().map_err(|fault| DnsFailure::Other(fault.clone()))?;
         let mut absolute =
             Name::from_ascii(name).map_err(|error| DnsFailure::Other(error.to_string()))?;
         absolute.set_fqdn(true);
-        match resolver.lookup_ip(absolute).await {
-            Ok(answers) => Ok(answers.iter().collect()),
-            Err(NetError::Timeout) => Err(DnsFailure::Timeout),
-            Err(error) if error.is_no_records_found() => Err(DnsFailure::NoAddress),
-            Err(error) => Err(DnsFailure::Other(error.to_string())),
+        let (ipv4, ipv6) = tokio::join!(
+            look_up(resolver, &absolute, RecordType::A),
+            look_up(resolver, &absolute, RecordType::AAAA),
+        );
+        match (ipv4, ipv6) {
+            (Ok(mut found), Ok(more)) => {
+                found.addresses.extend(more.addresses);
+                found.aliases.extend(more.aliases);
+                Ok(found)
+            }
+            (Ok(found), Err(_)) | (Err(_), Ok(found)) => Ok(found),
+            (Err(failure), Err(_)) => Err(failure),
+        }
+    }
+}
+
+async fn look_up(
+    resolver: &TokioResolver,
+    name: &Name,
+    kind: RecordType,
+) -> Result<Found, DnsFailure> {
+    match resolver.lookup(name.clone(), kind).await {
+        Ok(answer) => follow(name, answer.answers()),
+        Err(NetError::Timeout) => Err(DnsFailure::Timeout),
+        Err(error) if error.is_no_records_found() => Err(DnsFailure::NoAddress),
+        Err(error) => Err(DnsFailure::Other(error.to_string())),
+    }
+}
+
+/// Follows the aliases from the name on to its addresses.
+fn follow(name: &Name, records: &[Record]) -> Result<Found, DnsFailure> {
+    let mut found = Found::default();
+    let mut owner = match records.iter().find(|record| record.name == *name) {
+        Some(_) => name,
+        // The resolver knew the rest of a chain already and gives that alone.
+        None => records.first().map_or(name, |record| &record.name),
+    };
+    while let Some(target) = records.iter().find_map(|record| match &record.data {
+        RData::CNAME(CNAME(target)) if record.name == *owner => Some(target),
+        _ => None,
+    }) {
+        if found.aliases.len() == ALIASES_MAX {
+            return Err(DnsFailure::Aliases);
+        }
+        let mut text = target.to_lowercase().to_ascii();
+        text.truncate(text.trim_end_matches('.').len());
+        found.aliases.push(text);
+        owner = target;
+    }
+    let addresses = records.iter().filter(|record| record.name == *owner);
+    found.addresses = addresses.filter_map(|record| record.data.ip_addr()).collect();
+    if found.addresses.is_empty() { Err(DnsFailure::NoAddress) } else { Ok(found) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use hickory_resolver::proto::op::{Message, MessageType};
+    use hickory_resolver::proto::rr::rdata::A;
+    use tokio::net::UdpSocket;
+
+    use super::*;
+
+    /// Answers one question with 8.8.8.8 and this TTL.
+    async fn answer_once(socket: UdpSocket, ttl: u32) {
+        let mut buffer = [0; 4_096];
+        let (length, from) = socket.recv_from(&mut buffer).await.unwrap();
+        let mut answer = Message::from_vec(&buffer[..length]).unwrap();
+        answer.metadata.message_type = MessageType::Response;
+        let name = answer.queries[0].name().clone();
+        answer.answers = vec![Record::from_rdata(name, ttl, RData::A(A::new(8, 8, 8, 8)))];
+        socket.send_to(&answer.to_vec().unwrap(), from).await.unwrap();
+    }
+
+    #[tokio::test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the resolver's own clock tells how long it believes"
+    )]
+    async fn an_answer_is_believed_for_five_seconds_to_five_minutes_whatever_its_ttl() {
+        for (ttl, expected) in [
+            (0, TTL_MIN),
+            (1, TTL_MIN),
+            (60, Duration::from_mins(1)),
+            (86_400, TTL_MAX),
+            (1 << 31, TTL_MAX),
+        ] {
+            let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            let resolver = HickoryResolver::from_servers(&[socket.local_addr().unwrap()]);
+            tokio::spawn(answer_once(socket, ttl));
+            let before = Instant::now();
+            let resolver = resolver.resolver.unwrap();
+            let answer = resolver.lookup("a.com.", RecordType::A).await.unwrap();
+            let (until, after) = (answer.valid_until(), Instant::now());
+            assert!(until >= before + expected && until <= after + expected, "{ttl}");
         }
     }
 }

@@ -3,28 +3,46 @@
 //! Promise: a receiver that answers early and stops reading is still heard. A failing write is not
 //! reported: what follows is swallowed, and reading goes on until it brings the answer or an error
 //! of its own. The connection's [`Trace`] remembers it, so that it is not used again.
+//!
+//! And: a receiver sends only so much per request, whatever it sends. Bytes that lead nowhere
+//! (interim answers, pings, settings, chunk extensions) cost time like any others; once there are
+//! more of them than any sensible answer has, reading fails.
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
+use domain::attempt::Failure;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::dial::Stream;
+use crate::failed::{Failed, with_sources};
+use crate::limits::READ_BYTES_PER_REQUEST_MAX;
 
 /// What happened on a connection, readable while HTTP machinery owns it.
 #[derive(Debug, Default)]
 pub(crate) struct Trace {
     answered: AtomicBool,
     write_broken: AtomicBool,
+    /// How many bytes may still come.
+    allowance: AtomicUsize,
+    /// What ended the connection, where that was not the network. The HTTP machinery does not
+    /// always hand it on.
+    fault: OnceLock<(Failure, String)>,
 }
 
 impl Trace {
-    /// Begins a request: nothing of its answer is there.
+    /// Begins the only request on the connection: nothing of its answer is there.
     pub(crate) fn begin(&self) {
         self.answered.store(false, Ordering::Relaxed);
+        self.allow(1);
+    }
+
+    /// Lets the answers to so many requests come.
+    pub(crate) fn allow(&self, requests: usize) {
+        self.allowance.fetch_max(requests * READ_BYTES_PER_REQUEST_MAX, Ordering::Relaxed);
     }
 
     /// Whether a byte came since [`Trace::begin`].
@@ -35,6 +53,35 @@ impl Trace {
     /// Whether a write failed.
     pub(crate) fn write_broken(&self) -> bool {
         self.write_broken.load(Ordering::Relaxed)
+    }
+
+    /// Why there is no answer: for the connection's own reason, if it has one, or else for this.
+    pub(crate) fn explain(&self, failed: Failed) -> Failed {
+        match self.fault.get() {
+            Some((failure, detail)) => Failed::new(*failure, detail.clone()),
+            None => failed,
+        }
+    }
+
+    fn blame(&self, failure: Failure, detail: String) {
+        // The first fault is the cause of whatever follows.
+        let _ = self.fault.set((failure, detail));
+    }
+
+    /// Notes what came, as far as it may.
+    fn came(&self, bytes: usize) -> io::Result<()> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        self.answered.store(true, Ordering::Relaxed);
+        let left = self.allowance.load(Ordering::Relaxed).checked_sub(bytes);
+        self.allowance.store(left.unwrap_or(0), Ordering::Relaxed);
+        if left.is_none() {
+            let why = "the receiver sends without end";
+            self.blame(Failure::Protocol, why.to_owned());
+            return Err(io::Error::other(why));
+        }
+        Ok(())
     }
 }
 
@@ -68,11 +115,15 @@ impl AsyncRead for Wire {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-        if buffer.filled().len() > before {
-            self.trace.answered.store(true, Ordering::Relaxed);
+        if let Err(error) = ready!(Pin::new(&mut self.stream).poll_read(context, buffer)) {
+            // TLS. A receiver that wants a client certificate says so only after the handshake
+            // (TLS 1.3).
+            if error.kind() == io::ErrorKind::InvalidData {
+                self.trace.blame(Failure::Tls, with_sources(&error));
+            }
+            return Poll::Ready(Err(error));
         }
-        Poll::Ready(Ok(()))
+        Poll::Ready(self.trace.came(buffer.filled().len() - before))
     }
 }
 

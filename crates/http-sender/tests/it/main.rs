@@ -6,10 +6,25 @@
 
 #![allow(clippy::unwrap_used, clippy::allow_attributes, reason = "tests may unwrap")]
 
+mod answers;
+mod apart;
+mod breaking;
+mod dns;
+mod endless;
 mod exchange;
+mod faults;
+mod frames;
 mod guard;
+mod hanging;
+mod http2;
 mod limits;
 mod lookup;
+mod malformed;
+mod names;
+mod proxy;
+mod rebinding;
 mod reuse;
 mod secure;
+mod stale;
 mod support;
+mod world;

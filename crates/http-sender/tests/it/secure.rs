@@ -29,22 +29,22 @@ use crate::support::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(crate) struct Authority(pub(crate) CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
-    fn roots(&self) -> Roots {
+    pub(crate) fn roots(&self) -> Roots {
         let mut roots = Roots::none();
         assert_eq!(roots.add_pem(self.0.pem().as_bytes()).unwrap(), 1);
         roots
     }
 
-    fn server(&self, params: &CertificateParams, alpn: &[&str]) -> ServerConfig {
+    pub(crate) fn server(&self, params: &CertificateParams, alpn: &[&str]) -> ServerConfig {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.0).unwrap();
         let key = PrivatePkcs8KeyDer::from(key.serialize_der());
@@ -59,14 +59,14 @@ impl Authority {
     }
 }
 
-fn certificate_for(name: &str) -> CertificateParams {
+pub(crate) fn certificate_for(name: &str) -> CertificateParams {
     CertificateParams::new(vec![name.to_owned()]).unwrap()
 }
 
-type Secured = TlsStream<Box<dyn Stream>>;
+pub(crate) type Secured = TlsStream<Box<dyn Stream>>;
 
 /// A receiver behind TLS; connections whose handshake fails are dropped.
-fn secured<F, Fut>(config: ServerConfig, serve: F) -> Route
+pub(crate) fn secured<F, Fut>(config: ServerConfig, serve: F) -> Route
 where
     F: Fn(usize, Secured) -> Fut + Send + Sync + Clone + 'static,
     Fut: Future<Output = ()> + Send + 'static,
@@ -170,7 +170,7 @@ async fn a_receiver_that_wants_a_client_certificate_gets_none() {
         WebPkiClientVerifier::builder_with_provider(Arc::new(trusted), Arc::clone(&provider));
     let key = KeyPair::generate().unwrap();
     let certificate = certificate_for("a.com").signed_by(&key, &authority.0).unwrap();
-    let config = ServerConfig::builder_with_provider(provider)
+    let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_client_cert_verifier(verifier.build().unwrap())
@@ -179,8 +179,12 @@ async fn a_receiver_that_wants_a_client_certificate_gets_none() {
             PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
         )
         .unwrap();
-    let bench = bench_with(policy(), secured(config, answer_always), authority.roots());
-    assert_failed(&bench.post("https://a.com/").await, Failure::Tls, "CertificateRequired");
+    for alpn in ["http/1.1", "h2"] {
+        config.alpn_protocols = vec![alpn.into()];
+        let route = secured(config.clone(), answer_always);
+        let bench = bench_with(policy(), route, authority.roots());
+        assert_failed(&bench.post("https://a.com/").await, Failure::Tls, "CertificateRequired");
+    }
 }
 
 #[tokio::test(start_paused = true)]

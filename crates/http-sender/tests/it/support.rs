@@ -16,7 +16,7 @@ use domain::target_url::{TargetUrl, UrlPolicy};
 use engine::sender::{Exchange, Request, Sender};
 use http_sender::HttpSender;
 use http_sender::dial::{Dial, Dialled, Stream};
-use http_sender::resolve::{DnsFailure, Resolve};
+use http_sender::resolve::{DnsFailure, Found, Resolve};
 use http_sender::tls::Roots;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -49,11 +49,11 @@ impl Names {
 
 #[async_trait]
 impl Resolve for Names {
-    async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, DnsFailure> {
+    async fn resolve(&self, name: &str) -> Result<Found, DnsFailure> {
         self.questions.fetch_add(1, Ordering::SeqCst);
         let answer = self.answers.lock().unwrap().get(name).cloned();
         match answer {
-            Some(answer) => answer,
+            Some(answer) => answer.map(|addresses| Found { addresses, aliases: Vec::new() }),
             None => std::future::pending().await,
         }
     }
