@@ -14,6 +14,7 @@ use clap::{Parser, Subcommand};
 use crate::ending::Ending;
 
 mod demo;
+mod keys;
 mod openapi;
 mod serve;
 
@@ -34,6 +35,7 @@ struct CommandLine {
 enum Command {
     Serve(serve::Serve),
     Demo(demo::Demo),
+    Keys(keys::Keys),
     Openapi(openapi::Openapi),
 }
 
@@ -42,6 +44,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let ended = match CommandLine::try_parse_from(arguments) {
         Ok(CommandLine { command: Command::Serve(serve) }) => serve.run(),
         Ok(CommandLine { command: Command::Demo(demo) }) => demo.run(),
+        Ok(CommandLine { command: Command::Keys(keys) }) => keys.run(),
         Ok(CommandLine { command: Command::Openapi(openapi) }) => openapi.run(),
         Err(error) if is_answer(&error) => print(&error.render().to_string()),
         Err(error) => Err(misused(&error)),

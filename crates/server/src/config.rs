@@ -14,11 +14,13 @@ use std::time::Duration;
 use api::jogg_v2::HttpStatus;
 use domain::contract::Contract;
 use domain::endpoint::RetrySchedule;
-use engine::settings::PlanLimits;
+use engine::settings::{BucketRate, PlanLimits};
+use http_sender::proxy::{EgressProxy, ProxyUrlError};
 use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
 
 use crate::ending::Ending;
+use crate::key_file::KeyFile;
 
 mod file;
 mod flags;
@@ -48,6 +50,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where everything is kept.
     pub store: StoreLocation,
+    /// The file with the keys that seal secrets in storage; `None` is one beside the store.
+    pub keys: Option<PathBuf>,
     /// Threads that do the work; `None` is one per core.
     pub worker_threads: Option<usize>,
     /// Logging.
@@ -100,6 +104,8 @@ pub struct SenderConfig {
     pub tls_ca: Vec<PathBuf>,
     /// Name servers to ask instead of the system's.
     pub name_servers: Vec<SocketAddr>,
+    /// The proxy through which every request leaves.
+    pub egress_proxy: Option<EgressProxy>,
 }
 
 impl Config {
@@ -112,7 +118,7 @@ impl Config {
         Self::from_layers(&Layers::new(flags.into_values(), environment, file)?)
     }
 
-    /// Everything that is in force, as a TOML file with comments. The operator key is hidden.
+    /// Everything that is in force, as a TOML file with comments. Secrets are hidden.
     pub fn print(
         flags: Flags,
         environment: Environment,
@@ -129,6 +135,17 @@ impl Config {
             .expect("the defaults are right values")
     }
 
+    /// The file with the keys that seal secrets in storage.
+    pub fn key_file(&self) -> KeyFile {
+        let StoreLocation::Sqlite(store) = &self.store;
+        let beside = || {
+            let mut path = store.clone().into_os_string();
+            path.push(".keys");
+            PathBuf::from(path)
+        };
+        KeyFile::at(&self.keys.clone().unwrap_or_else(beside))
+    }
+
     fn from_layers(layers: &Layers) -> Result<Self, Ending> {
         let given = |key: &str| {
             let setting = settings::find(key).expect("the table holds every key that is read here");
@@ -137,6 +154,7 @@ impl Config {
         Ok(Self {
             listen: required(&given("listen"), address)?,
             store: required(&given("store"), store_location)?,
+            keys: given("keys").one(|text| Ok(PathBuf::from(text)))?,
             worker_threads: given("worker_threads").one(|text| number(text, WORKER_THREADS_MAX))?,
             log: LogConfig {
                 filter: required(&given("log"), log_filter)?,
@@ -145,6 +163,7 @@ impl Config {
             sender: SenderConfig {
                 tls_ca: given("tls_ca").each(|text| Ok(PathBuf::from(text)))?,
                 name_servers: given("name_servers").each(address)?,
+                egress_proxy: given("egress_proxy").one(egress_proxy)?,
             },
             engine: engine_settings(given)?,
             jogg_v2_http_status: required(&given("jogg_v2.http_status"), http_status)?,
@@ -166,6 +185,8 @@ fn engine_settings(given: impl Fn(&str) -> Given) -> Result<engine::settings::Se
         in_flight_per_endpoint_max: required(&given("in_flight_per_endpoint_max"), |text| {
             number(text, IN_FLIGHT_MAX)
         })?,
+        account_key_rate: required(&given("account_key_rate"), bucket_rate)?,
+        operator_key_rate: required(&given("operator_key_rate"), bucket_rate)?,
         bootstrap_operator_key: given("operator_key").one(operator_key)?,
         ..engine::settings::Settings::default()
     };
@@ -233,6 +254,10 @@ fn store_location(text: &str) -> Result<StoreLocation, String> {
     }
 }
 
+fn egress_proxy(text: &str) -> Result<EgressProxy, String> {
+    text.parse().map_err(|error: ProxyUrlError| error.to_string())
+}
+
 fn http_status(text: &str) -> Result<HttpStatus, String> {
     match text {
         "mapped" => Ok(HttpStatus::Mapped),
@@ -268,6 +293,19 @@ fn operator_key(text: &str) -> Result<String, String> {
              characters, no space at either end"
         ))
     }
+}
+
+/// `PER_SECOND/BURST`, or `none`.
+fn bucket_rate(text: &str) -> Result<Option<BucketRate>, String> {
+    if text == "none" {
+        return Ok(None);
+    }
+    let read = || {
+        let (per_second, burst) = text.split_once('/')?;
+        let positive = |text: &str| text.parse().ok().filter(|number| *number > 0);
+        Some(BucketRate { per_second: positive(per_second)?, burst: positive(burst)? })
+    };
+    read().map(Some).ok_or_else(|| "is neither a rate, PER_SECOND/BURST, nor none".to_owned())
 }
 
 /// `NAME=PER_MINUTE/PER_DAY`.

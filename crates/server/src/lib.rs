@@ -13,6 +13,7 @@ pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod ending;
+pub mod key_file;
 pub mod life;
 pub mod listen;
 pub mod telemetry;

@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 
 use crate::config::Config;
 use crate::ending::Ending;
-use crate::listen::Intake;
+use crate::listen::{self, Intake};
 use crate::telemetry::Metrics;
 use crate::wire::{self, Wired};
 
@@ -106,7 +106,7 @@ pub async fn serve(
 
 /// Takes the address.
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, Ending> {
-    TcpListener::bind(address).await.map_err(|error| {
+    listen::take(address).map_err(|error| {
         let fix = match error.kind() {
             io::ErrorKind::AddrInUse => {
                 "another process has it; stop that, or choose another with --listen or \

@@ -1,9 +1,11 @@
 //! The listening side: our own accept loop, HTTP/1.1 and HTTP/2 without TLS on one port.
 //!
-//! Promise: a connection that sends slowly, or nothing, is closed in time and never holds a place
-//! for ever; no failure to accept ends the loop; every request that was begun is answered, also
+//! Promise: a connection that sends slowly, or nothing, or fetches nothing, is closed in time and
+//! never holds a place for ever; when there are too many, those that let us wait make room for
+//! newcomers; no failure to accept ends the loop; every request that was begun is answered, also
 //! while stopping. Neighbours: [`crate::wire`] makes the routes, [`crate::life`] says when to stop.
-//! The clock of a connection is `pulse`: no timer per connection or request.
+//! The clock of a connection is `pulse`: no timer per connection or request; `watched` tells it
+//! what happens, and `crowd` acts on it.
 
 use std::convert::Infallible;
 use std::io;
@@ -21,25 +23,56 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
-use tokio::task::{AbortHandle, JoinHandle, JoinSet};
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::MissedTickBehavior;
 use tower::Service as _;
 
-use pulse::{Pulse, Watched};
+use crowd::Crowd;
+use pulse::Pulse;
+use watched::{Arriving, Watched};
 
+mod crowd;
 mod pulse;
+mod watched;
 
-/// Most connections at once; the next ones wait in the system's queue. Four per deliverable
-/// request of a busy node, at some 20 KiB each.
+/// Most connections at once, and one more for which room is made. Only when all of them wait for
+/// us do the next ones wait in the system's queue. Eight per deliverable request of a busy node,
+/// at some 20 KiB each.
 pub const CONNECTIONS_MAX: usize = 4_096;
+
+/// Connections that may wait in the system's queue to be accepted: as many as may come back at once
+/// when a crowd was closed. Whoever finds it full tries again only after a second (RFC 6298).
+/// Linux grants 4,096 unless told otherwise.
+const WAITING_MAX: u32 = 4_096;
 
 /// Largest head of a request. Keys, ids and proxies' additions fit many times over.
 pub const HEAD_BYTES_MAX: usize = 64 * 1024;
 
-/// Most HTTP/2 requests at once on one connection (RFC 9113 advises no fewer than 100).
-pub const HTTP2_STREAMS_MAX: u32 = 256;
+/// Most HTTP/2 requests at once on one connection: the fewest that RFC 9113 (6.5.2) advises.
+pub const HTTP2_STREAMS_MAX: u32 = 100;
+
+/// Largest head of an HTTP/2 request, unpacked (RFC 9113, 6.5.2): what h2 answers with 431 beyond,
+/// and what bounds the `CONTINUATION` frames of one head. Smaller than [`HEAD_BYTES_MAX`], since
+/// one connection carries many.
+pub const HTTP2_HEAD_BYTES_MAX: u32 = 16 * 1024;
+
+/// HTTP/2 request body bytes that may lie unread: for one request, and for one connection.
+const HTTP2_STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 512 * 1024;
+
+/// Bytes of one HTTP/2 answer that are made ready before the caller takes them.
+const HTTP2_SEND_BYTES_MAX: usize = 64 * 1024;
+
+/// HTTP/2 requests that a caller may take back before we have looked at them. One more is the rapid
+/// reset of CVE-2023-44487, and closes the connection.
+const HTTP2_RESETS_MAX: usize = 20;
+
+/// HTTP/2 requests that we may have to refuse for breaking the protocol (the other way to provoke
+/// resets, CVE-2025-8671). One more closes the connection.
+const HTTP2_FAULTS_MAX: usize = 100;
 
 /// How long to wait after the system refused us a socket: until others are closed.
 const REFUSED_PAUSE: Duration = Duration::from_millis(100);
@@ -56,6 +89,18 @@ enum Stage {
     Leaving,
     /// Connections are closed once they are idle.
     Closing,
+}
+
+/// Takes the address, and lets callers wait there.
+///
+/// Errors when the system does not grant it.
+pub fn take(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A restart need not wait for the connections of the last run to be forgotten.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(WAITING_MAX)
 }
 
 /// The listening side, at work.
@@ -83,6 +128,15 @@ impl Intake {
         listener: TcpListener,
         routes: impl FnOnce(ConnectionGauge) -> Router,
     ) -> io::Result<Self> {
+        Self::start_for(CONNECTIONS_MAX, listener, routes)
+    }
+
+    /// The same, for so many connections at most.
+    fn start_for(
+        connections_max: usize,
+        listener: TcpListener,
+        routes: impl FnOnce(ConnectionGauge) -> Router,
+    ) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             stage: watch::Sender::new(Stage::Open),
             leaving: AtomicBool::new(false),
@@ -91,7 +145,8 @@ impl Intake {
         });
         let address = listener.local_addr()?;
         let routes = routes(ConnectionGauge(Arc::clone(&shared)));
-        let accepting = tokio::spawn(accept(listener, routes, Arc::clone(&shared)));
+        let accepting = accept(listener, routes, Arc::clone(&shared), connections_max);
+        let accepting = tokio::spawn(accepting);
         Ok(Self { address, shared, accepting })
     }
 
@@ -142,15 +197,26 @@ fn protocols() -> Protocols {
     protocols.http1().max_buf_size(HEAD_BYTES_MAX).header_read_timeout(None);
     protocols
         .http2()
-        .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).expect("64 KiB fit 32 bits"))
-        .max_concurrent_streams(HTTP2_STREAMS_MAX);
+        .max_header_list_size(HTTP2_HEAD_BYTES_MAX)
+        .max_concurrent_streams(HTTP2_STREAMS_MAX)
+        .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
+        .max_send_buf_size(HTTP2_SEND_BYTES_MAX)
+        .max_pending_accept_reset_streams(HTTP2_RESETS_MAX)
+        .max_local_error_reset_streams(HTTP2_FAULTS_MAX);
     protocols
 }
 
-async fn accept(listener: TcpListener, routes: Router, shared: Arc<Shared>) {
+async fn accept(
+    listener: TcpListener,
+    routes: Router,
+    shared: Arc<Shared>,
+    connections_max: usize,
+) {
     let protocols = Arc::new(protocols());
     let mut tasks = JoinSet::new();
-    let mut watched: Vec<(Arc<Pulse>, AbortHandle)> = Vec::new();
+    let mut crowd = Crowd::new(connections_max);
+    let mut may_make_room = true;
     let now = Arc::new(pulse::Ticks::default());
     let mut ticking = tokio::time::interval(TICK);
     ticking.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -158,10 +224,19 @@ async fn accept(listener: TcpListener, routes: Router, shared: Arc<Shared>) {
     let mut listener = Some(listener);
     loop {
         let is_open = listener.is_some();
+        let has_room = tasks.len() < connections_max + usize::from(may_make_room);
         tokio::select! {
-            accepted = next(listener.as_ref()), if is_open && tasks.len() < CONNECTIONS_MAX => {
+            accepted = next(listener.as_ref()), if is_open && has_room => {
                 match accepted {
                     Ok(stream) => {
+                        if tasks.len() >= connections_max {
+                            let closed = crowd.make_room();
+                            may_make_room = closed > 0;
+                            // Gone before anybody is counted again: they end at once.
+                            for _ in 0..closed {
+                                tasks.join_next().await;
+                            }
+                        }
                         let pulse = Arc::new(Pulse::new(Arc::clone(&now)));
                         let connection = serve(
                             Arc::clone(&protocols),
@@ -170,10 +245,13 @@ async fn accept(listener: TcpListener, routes: Router, shared: Arc<Shared>) {
                             Arc::clone(&pulse),
                             Arc::clone(&shared),
                         );
-                        watched.push((pulse, tasks.spawn(connection)));
+                        crowd.add(pulse, tasks.spawn(connection));
                     }
                     Err(error) => {
                         tracing::warn!(%error, "could not accept a connection; trying on");
+                        if is_out_of_files(&error) {
+                            crowd.make_room();
+                        }
                         tokio::time::sleep(REFUSED_PAUSE).await;
                     }
                 }
@@ -181,12 +259,8 @@ async fn accept(listener: TcpListener, routes: Router, shared: Arc<Shared>) {
             Some(_) = tasks.join_next() => {}
             _ = ticking.tick(), if !tasks.is_empty() => {
                 now.advance();
-                watched.retain(|(pulse, task)| {
-                    if pulse.is_overdue() {
-                        task.abort();
-                    }
-                    !task.is_finished()
-                });
+                crowd.sweep();
+                may_make_room = true;
             }
             // Asked for the stage, not for a change: it may be over before this task begins.
             () = no_longer_open(&mut stage), if is_open => {
@@ -198,6 +272,16 @@ async fn accept(listener: TcpListener, routes: Router, shared: Arc<Shared>) {
         }
         shared.connections.store(tasks.len(), Ordering::Relaxed);
     }
+}
+
+/// Whether the system has no more files to give to this process, or to any.
+fn is_out_of_files(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    return rustix::io::Errno::from_io_error(error).is_some_and(|errno| {
+        [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE].contains(&errno)
+    });
+    #[cfg(not(unix))]
+    return false;
 }
 
 /// Ends once the stage is beyond [`Stage::Open`].
@@ -218,15 +302,16 @@ async fn next(listener: Option<&TcpListener>) -> io::Result<TcpStream> {
 
 async fn serve(
     protocols: Arc<Protocols>,
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     routes: Router,
     pulse: Arc<Pulse>,
     shared: Arc<Shared>,
 ) {
     let stream = TokioIo::new(Watched::new(stream, Arc::clone(&pulse)));
     let mut stage = shared.stage.subscribe();
+    let watched = Arc::clone(&pulse);
     let service = service_fn(move |request: Request<Incoming>| {
-        answer(request, routes.clone(), Arc::clone(&pulse), Arc::clone(&shared))
+        answer(request, routes.clone(), Arc::clone(&watched), Arc::clone(&shared))
     });
     let mut connection = pin!(protocols.serve_connection(stream, service));
     tokio::select! {
@@ -234,6 +319,7 @@ async fn serve(
         // How a connection ends is the caller's business.
         _ = &mut connection => return,
         _ = stage.wait_for(|stage| *stage == Stage::Closing) => {}
+        () = pulse.asked_to_end() => {}
     }
     connection.as_mut().graceful_shutdown();
     let _ = connection.await;
@@ -247,7 +333,8 @@ async fn answer(
 ) -> Result<Response<Body>, Infallible> {
     let version = request.version();
     let _busy = pulse.begin(version == Version::HTTP_2);
-    let mut response = routes.call(request.map(Body::new)).await?;
+    let request = request.map(|body| Body::new(Arriving::new(body, pulse)));
+    let mut response = routes.call(request).await?;
     if shared.leaving.load(Ordering::Relaxed) && version <= Version::HTTP_11 {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }

@@ -25,6 +25,10 @@ use crate::ending::Ending;
 use crate::listen::ConnectionGauge;
 use crate::wire::ReportStore;
 
+use one_line::OneLine;
+
+mod one_line;
+
 /// Upper bounds of the buckets of every duration, in seconds: from a commit on an idle disk to the
 /// longest attempt.
 const SECONDS_BUCKETS: [f64; 15] =
@@ -44,14 +48,17 @@ pub fn start_logging(config: &LogConfig) -> Result<(), Ending> {
     let filter = EnvFilter::try_new(&config.filter)
         .map_err(|error| Ending::misconfigured(format!("the log filter is wrong: {error}")))?;
     let is_terminal = io::stderr().is_terminal();
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     let is_human = match config.format {
         LogFormat::Human => true,
         LogFormat::Json => false,
         LogFormat::Auto => is_terminal,
     };
+    let is_coloured = is_human && is_terminal;
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(move || OneLine::new(io::stderr(), is_coloured));
     let started = if is_human {
-        lines.with_ansi(is_terminal).try_init()
+        lines.with_ansi(is_coloured).try_init()
     } else {
         lines.json().flatten_event(true).try_init()
     };
@@ -121,7 +128,7 @@ impl Page {
         gauge!("postrider_lanes").set(load.lanes as f64);
         gauge!("postrider_connections").set(self.connections.read() as f64);
         (self.report_store)();
-        match self.engine.counts(Scope::Operator).await {
+        match self.engine.counts(Scope::OPERATOR).await {
             Ok(counts) => report_counts(counts),
             Err(error) => {
                 return (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response();
@@ -151,6 +158,10 @@ fn describe() {
     describe_counter!("postrider_deliveries_created_total", "Deliveries made by this process");
     describe_counter!("postrider_attempts_total", "Attempts made by this process, by outcome");
     describe_counter!("postrider_leases_lost_total", "Attempts recorded too late to count");
+    describe_counter!(
+        "postrider_key_refusals_total",
+        "Keys refused, in the audit log or beyond it"
+    );
     describe_histogram!("postrider_attempt_seconds", "How long attempts took");
     describe_histogram!(
         "postrider_event_to_first_attempt_seconds",

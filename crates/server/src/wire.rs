@@ -5,21 +5,25 @@ use std::sync::Arc;
 
 use api::ApiSettings;
 use axum::Router;
+use domain::sealing::{KeyRing, NONCE_BYTES};
 use engine::clock::SystemClock;
-use engine::entropy::SystemEntropy;
+use engine::entropy::{Entropy as _, PooledEntropy, SystemEntropy};
 use engine::keys::ApiKey;
 use engine::sender::SharedSender;
 use engine::{Engine, Parts};
 use http_sender::HttpSender;
-use http_sender::dial::TcpDial;
+use http_sender::dial::{Dial, TcpDial};
+use http_sender::proxy::ProxyDial;
 use http_sender::resolve::HickoryResolver;
 use http_sender::tls::Roots;
 use metrics::{counter, gauge};
 use store::SharedStore;
+use store::vault::{FillRandom, Vault};
 use store_sqlite::{OpenError, SqliteStore, Statistics};
 
 use crate::config::{Config, StoreLocation};
 use crate::ending::Ending;
+use crate::key_file::{Keeper, KeyFile};
 use crate::listen::ConnectionGauge;
 use crate::telemetry::Metrics;
 
@@ -40,12 +44,14 @@ pub type ReportStore = Arc<dyn Fn() + Send + Sync>;
 pub async fn engine(config: &Config) -> Result<Wired, Ending> {
     let sender = sender(config)?;
     let StoreLocation::Sqlite(path) = &config.store;
-    let store = Arc::new(sqlite(path).await?);
+    let (store, sealing) = sqlite(path, config.key_file()).await?;
+    let store = Arc::new(store);
     let parts = Parts {
         sender,
         store: Arc::clone(&store) as SharedStore,
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),
+        sealing: Some(Arc::new(sealing)),
         settings: config.engine.clone(),
     };
     let (engine, first_key) = Engine::start(parts).await.map_err(|error| {
@@ -69,12 +75,50 @@ pub fn routes(
     api::router(engine, settings).merge(metrics)
 }
 
-async fn sqlite(path: &Path) -> Result<SqliteStore, Ending> {
-    let owned = path.to_owned();
-    let opened = tokio::task::spawn_blocking(move || SqliteStore::open(&owned))
+/// Chance for nonces, which are needed often and are no secrets, and for keys, which are.
+pub fn fill_random() -> FillRandom {
+    let pooled = PooledEntropy::new(Arc::new(SystemEntropy));
+    Arc::new(move |bytes: &mut [u8]| {
+        if bytes.len() <= NONCE_BYTES { pooled.fill(bytes) } else { SystemEntropy.fill(bytes) }
+    })
+}
+
+async fn sqlite(path: &Path, file: KeyFile) -> Result<(SqliteStore, Keeper), Ending> {
+    let path = path.to_owned();
+    let open = move || {
+        let fill_random = fill_random();
+        let ring = ring(&path, &file, &fill_random)?;
+        let vault = Arc::new(Vault::new(ring, fill_random));
+        let store =
+            SqliteStore::open(&path, Arc::clone(&vault)).map_err(|error| refused(&error))?;
+        Ok((store, Keeper::new(file, vault)))
+    };
+    tokio::task::spawn_blocking(open)
         .await
-        .map_err(|error| Ending::failed(format!("opening the store broke off: {error}")))?;
-    opened.map_err(|error| refused(&error))
+        .map_err(|error| Ending::failed(format!("opening the store broke off: {error}")))?
+}
+
+/// The keys in the file. They are made where nothing was ever sealed; anywhere else a missing file
+/// is refused, since new keys would open nothing.
+fn ring(store: &Path, file: &KeyFile, fill_random: &FillRandom) -> Result<KeyRing, Ending> {
+    if file.exists() {
+        return file.read();
+    }
+    let folder = store.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if folder.is_some_and(|folder| !folder.is_dir()) {
+        return Err(refused(&OpenError::NoDirectory(store.to_owned())));
+    }
+    if store_sqlite::holds_sealed(store).map_err(|error| refused(&error))? {
+        return Err(Ending::misconfigured(format!(
+            "keys: {} is missing, and what is secret in {} is sealed with its keys; put it back, or \
+             name it with --keys or POSTRIDER_KEYS",
+            file.path().display(),
+            store.display()
+        )));
+    }
+    let ring = file.create(&Vault::make_key(fill_random))?;
+    tracing::info!(file = %file.path().display(), "made the keys that seal secrets; keep a copy apart");
+    Ok(ring)
 }
 
 fn sender(config: &Config) -> Result<SharedSender, Ending> {
@@ -99,7 +143,12 @@ fn sender(config: &Config) -> Result<SharedSender, Ending> {
         roots.add_pem(&pem).map_err(|error| refused(error.to_string()))?;
     }
     let policy = config.engine.urls.clone();
-    Ok(Arc::new(HttpSender::new(policy, Arc::new(resolver), Arc::new(TcpDial), roots)))
+    let mut dialer: Arc<dyn Dial> = Arc::new(TcpDial);
+    if let Some(proxy) = &config.sender.egress_proxy {
+        tracing::info!(%proxy, "every request leaves through the egress proxy");
+        dialer = Arc::new(ProxyDial::new(proxy.clone(), dialer));
+    }
+    Ok(Arc::new(HttpSender::new(policy, Arc::new(resolver), dialer, roots)))
 }
 
 fn report_sqlite(statistics: Statistics) {
@@ -112,12 +161,17 @@ fn report_sqlite(statistics: Statistics) {
 }
 
 /// Why a store was not opened, and with which option to do something about it.
-fn refused(error: &OpenError) -> Ending {
+pub fn refused(error: &OpenError) -> Ending {
     let error_text = format!("cannot open the store: {error}");
     match error {
         OpenError::NoDirectory(_) | OpenError::NotADatabase(_) => Ending::misconfigured(format!(
             "{error_text} (--store or POSTRIDER_STORE, for example --store sqlite:postrider.db)"
         )),
+        OpenError::KeyMissing { .. } | OpenError::KeyWrong { .. } => {
+            Ending::misconfigured(format!(
+                "{error_text} (--keys or POSTRIDER_KEYS, for example --keys /etc/postrider/keys)"
+            ))
+        }
         OpenError::Locked(_) => Ending::failed(format!(
             "{error_text} (--store or POSTRIDER_STORE, for example --store sqlite:another.db)"
         )),

@@ -73,8 +73,8 @@ fn texts(setting: &Setting, value: Value) -> Result<Vec<String>, &'static str> {
         values.into_iter().map(integer).collect::<Option<_>>()
     };
     match (setting.shape, value) {
-        (Shape::Text, Value::String(text)) => Ok(vec![text]),
-        (Shape::Text, _) => Err("must be a text in quotes"),
+        (Shape::Text | Shape::SecretUrl, Value::String(text)) => Ok(vec![text]),
+        (Shape::Text | Shape::SecretUrl, _) => Err("must be a text in quotes"),
         (Shape::Number, Value::Integer(number)) => Ok(vec![number.to_string()]),
         (Shape::Number, _) => Err("must be a whole number"),
         (Shape::Switch, Value::Boolean(on)) => Ok(vec![on.to_string()]),
@@ -109,7 +109,7 @@ fn plan(name: &str, limits: &Value) -> Option<String> {
 pub(super) fn toml_value(setting: &Setting, texts: &[String]) -> String {
     let quoted = |text: &String| Value::String(text.clone()).to_string();
     match setting.shape {
-        Shape::Text => texts.first().map(quoted).unwrap_or_default(),
+        Shape::Text | Shape::SecretUrl => texts.first().map(quoted).unwrap_or_default(),
         Shape::Number | Shape::Switch => texts.first().cloned().unwrap_or_default(),
         Shape::Texts => format!("[{}]", texts.iter().map(quoted).collect::<Vec<_>>().join(", ")),
         Shape::Numbers => format!("[{}]", texts.join(", ")),
@@ -125,7 +125,7 @@ pub(super) fn toml_value(setting: &Setting, texts: &[String]) -> String {
     }
 }
 
-/// Everything that is in force, as a file; the operator key is hidden.
+/// Everything that is in force, as a file; what holds a secret is a comment, without the secret.
 pub(super) fn print(all: impl Iterator<Item = Given>) -> String {
     let mut text = String::new();
     for Given { setting, texts, origin } in all {
@@ -138,9 +138,14 @@ pub(super) fn print(all: impl Iterator<Item = Given>) -> String {
         };
         let about = setting.about;
         let variable = setting.variable;
-        let line = if texts.is_empty() || setting.flag.is_none() {
+        // Emptied is not the same as left alone where there is a default.
+        let is_unset = texts.is_empty() && setting.default.is_empty();
+        let line = if is_unset || setting.flag.is_none() {
             let example = toml_value(setting, &setting.split(setting.example));
             format!("# {} = {example}", setting.key)
+        } else if texts.iter().any(|text| setting.shown(text) != *text) {
+            let shown: Vec<_> = texts.iter().map(|text| setting.shown(text).into_owned()).collect();
+            format!("# {} = {}", setting.key, toml_value(setting, &shown))
         } else {
             format!("{} = {}", setting.key, toml_value(setting, &texts))
         };

@@ -73,6 +73,6 @@ fn argument(setting: &'static Setting) -> Option<Arg> {
         Shape::Texts | Shape::Plans => argument.action(ArgAction::Append),
         Shape::Numbers => argument.action(ArgAction::Append).allow_hyphen_values(true),
         Shape::Number => argument.allow_hyphen_values(true),
-        Shape::Text => argument,
+        Shape::Text | Shape::SecretUrl => argument,
     })
 }

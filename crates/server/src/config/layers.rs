@@ -115,7 +115,7 @@ impl Given {
     /// One line: what was written, what is wrong with it, what a right one looks like.
     fn refusal(&self, text: &str, why: &str) -> Ending {
         let setting = self.setting;
-        let text = if setting.flag.is_some() { text } else { "…" };
+        let text = setting.shown_in_refusal(text);
         let line = match (&self.origin, setting.flag) {
             (Origin::Flag, Some(flag)) => {
                 format!("--{flag} {text:?} {why}; for example: --{flag} {}", setting.example)

@@ -3,6 +3,8 @@
 //! Promise: an option is added here once and is then on the command line, in the environment, in
 //! the file, in `--help` and in `--print-config`.
 
+use std::borrow::Cow;
+
 /// One option.
 #[derive(Debug)]
 pub struct Setting {
@@ -39,12 +41,28 @@ pub enum Shape {
     Numbers,
     /// Plans, `NAME=PER_MINUTE/PER_DAY`; a table of tables in the file.
     Plans,
+    /// A URL that may hold a password before an `@`; shown without it.
+    SecretUrl,
 }
 
 impl Setting {
     /// Whether it takes several values.
     pub fn is_list(&self) -> bool {
         matches!(self.shape, Shape::Texts | Shape::Numbers | Shape::Plans)
+    }
+
+    /// A right value as it may be shown: without a password.
+    pub(super) fn shown<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        match (self.shape, text.rsplit_once('@')) {
+            (Shape::SecretUrl, Some((_, rest))) => Cow::Owned(format!("…@{rest}")),
+            _ => Cow::Borrowed(text),
+        }
+    }
+
+    /// A wrong value as it may be shown: not at all where it may be a secret in the wrong place.
+    pub(super) fn shown_in_refusal<'a>(&self, text: &'a str) -> &'a str {
+        let is_secret = self.flag.is_none() || self.shape == Shape::SecretUrl;
+        if is_secret { "…" } else { text }
     }
 
     /// The values a text of the command line, the environment or this table stands for.
@@ -64,7 +82,7 @@ pub fn find(key: &str) -> Option<&'static Setting> {
 }
 
 /// Every option, in the order of `--help`.
-pub static ALL: [Setting; 21] = [
+pub static ALL: [Setting; 25] = [
     Setting {
         key: "listen",
         flag: Some("listen"),
@@ -84,6 +102,17 @@ pub static ALL: [Setting; 21] = [
         default: "sqlite:postrider.db",
         example: "sqlite:/var/lib/postrider/postrider.db",
         about: "Where everything is kept: sqlite:PATH",
+    },
+    Setting {
+        key: "keys",
+        flag: Some("keys"),
+        variable: "POSTRIDER_KEYS",
+        shape: Shape::Text,
+        value_name: "FILE",
+        default: "",
+        example: "/etc/postrider/keys",
+        about: "The file with the keys that seal secrets in storage; without it, the store's path \
+                and .keys, made at the first start",
     },
     Setting {
         key: "allow_http",
@@ -156,6 +185,16 @@ pub static ALL: [Setting; 21] = [
         about: "Name servers to ask instead of the system's; repeatable",
     },
     Setting {
+        key: "egress_proxy",
+        flag: Some("egress-proxy"),
+        variable: "POSTRIDER_EGRESS_PROXY",
+        shape: Shape::SecretUrl,
+        value_name: "URL",
+        default: "",
+        example: "http://egress.internal:3128",
+        about: "A proxy for all deliveries, http:// (CONNECT) or socks5://, [user:password@]host:port",
+    },
+    Setting {
         key: "in_flight_max",
         flag: Some("in-flight-max"),
         variable: "POSTRIDER_IN_FLIGHT_MAX",
@@ -194,6 +233,27 @@ pub static ALL: [Setting; 21] = [
         default: "true",
         example: "false",
         about: "Ask a konpro_v1 endpoint with OPTIONS before it is registered",
+    },
+    Setting {
+        key: "account_key_rate",
+        flag: Some("account-key-rate"),
+        variable: "POSTRIDER_ACCOUNT_KEY_RATE",
+        shape: Shape::Text,
+        value_name: "RATE",
+        default: "100/200",
+        example: "100/200",
+        about: "Requests to the platform API by one account key: PER_SECOND/BURST, or none for no \
+                limit",
+    },
+    Setting {
+        key: "operator_key_rate",
+        flag: Some("operator-key-rate"),
+        variable: "POSTRIDER_OPERATOR_KEY_RATE",
+        shape: Shape::Text,
+        value_name: "RATE",
+        default: "none",
+        example: "20000/40000",
+        about: "The same by one operator key, which publishes for all accounts",
     },
     Setting {
         key: "plans",

@@ -74,6 +74,13 @@ fn the_printed_configuration_is_read_back_as_the_same() {
 }
 
 #[test]
+fn an_emptied_option_is_printed_as_emptied() {
+    let file = file("plans = {}");
+    let printed = Config::print(Flags::default(), Environment::default(), Some(file.path()));
+    assert!(read_file(&printed.unwrap()).unwrap().engine.plans.is_empty());
+}
+
+#[test]
 fn the_default_configuration_is_documented() {
     let printed = Config::print(Flags::default(), Environment::default(), None).unwrap();
     insta::assert_snapshot!(printed);
@@ -88,6 +95,38 @@ fn the_operator_key_is_neither_printed_nor_repeated() {
     let variables = environment(&[("POSTRIDER_OPERATOR_KEY", key)]);
     let printed = Config::print(Flags::default(), variables, None).unwrap();
     assert!(!printed.contains(key), "{printed}");
+}
+
+#[test]
+fn the_password_of_a_proxy_is_neither_printed_nor_repeated() {
+    let given = |url: &str| {
+        let variables = environment(&[("POSTRIDER_EGRESS_PROXY", url)]);
+        let file_text = format!("egress_proxy = '{url}'");
+        let flags = Flags::default().with("egress_proxy", url);
+        [
+            Config::read(flags.clone(), Environment::default(), None),
+            Config::read(Flags::default(), variables.clone(), None),
+            read_file(&file_text).map_err(Ending::misconfigured),
+        ]
+        .map(|read| read.map_or_else(|ending| ending.to_string(), |config| format!("{config:?}")))
+        .into_iter()
+        .chain([Config::print(flags, Environment::default(), None).unwrap_or_default()])
+    };
+    for url in [
+        "socks5://walter:hunter2@10.0.0.9:1080",
+        "ftp://walter:hunter2@10.0.0.9:1080",
+        "http://walter:hunter2@10.0.0.9",
+        "http://walter:hunter2:hunter2@10.0.0.9:1",
+        "http://walter:hunter2",
+    ] {
+        for text in given(url) {
+            assert!(!text.contains("hunter2") && !text.contains("walter"), "{url}: {text}");
+        }
+    }
+    let printed = given("socks5://walter:hunter2@10.0.0.9:1080").last().unwrap();
+    assert!(printed.contains("# egress_proxy = \"…@10.0.0.9:1080\""), "{printed}");
+    let printed = given("socks5://10.0.0.9:1080").last().unwrap();
+    assert!(printed.contains("\negress_proxy = \"socks5://10.0.0.9:1080\""), "{printed}");
 }
 
 #[test]
@@ -109,6 +148,8 @@ fn a_wrong_value_is_refused_in_the_words_of_whoever_gave_it() {
         flag("log", "engine=loud"),
         flag("log_format", "xml"),
         flag("jogg_v2.http_status", "200"),
+        flag("egress_proxy", "https://egress:3128"),
+        flag("egress_proxy", "http://walter:hunter2@egress"),
     ];
     insta::assert_snapshot!(refusals.join("\n"));
     let variable = |name, value| {

@@ -3,6 +3,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
 
+mod any_bytes;
+mod full;
+mod http2_floods;
+mod smuggling;
+
 async fn intake(routes: Router) -> (Intake, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let intake = Intake::start(listener, |_| routes).unwrap();

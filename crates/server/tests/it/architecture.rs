@@ -20,7 +20,7 @@ const ARROWS: [(&str, &[&str]); 9] = [
     ("api", &["domain", "engine"]),
     ("server", &["api", "domain", "engine", "http-sender", "store", "store-sqlite"]),
     ("testkit", &["domain", "engine", "store"]),
-    ("bench", &["domain"]),
+    ("bench", &["domain", "engine", "store"]),
 ];
 
 /// Crates that no product crate may use but in its tests.
@@ -140,26 +140,124 @@ fn heavy_dependencies_are_there_once() {
     }
 }
 
+/// What deny.toml says.
+static DENY: LazyLock<Table> = LazyLock::new(|| toml(ROOT.join("deny.toml")));
+
+fn denied(table: &str, key: &str) -> &'static [Value] {
+    DENY[table][key].as_array().unwrap()
+}
+
+fn texts(list: &[Value]) -> BTreeSet<String> {
+    list.iter().map(|text| text.as_str().unwrap().to_owned()).collect()
+}
+
+/// Every package that any platform or test needs, by name, with its version and source.
+fn locked() -> Vec<Table> {
+    let lock = toml(ROOT.join("Cargo.lock"));
+    let packages = lock["package"].as_array().unwrap().iter();
+    packages.map(|package| package.as_table().unwrap().clone()).collect()
+}
+
 #[test]
 fn everything_comes_from_crates_io_under_a_licence_we_allow() {
-    let deny = toml(ROOT.join("deny.toml"));
-    let texts = |table: &str, key: &str| -> BTreeSet<String> {
-        let list = deny[table][key].as_array().unwrap().iter();
-        list.map(|text| text.as_str().unwrap().to_owned()).collect()
-    };
-    let allowed = texts("licenses", "allow");
-    let registries = texts("sources", "allow-registry");
-    assert_eq!(registries.len(), 1);
-    for package in &METADATA.packages {
-        let Some(source) = &package.source else {
-            assert!(package.manifest_path.starts_with(ROOT.to_str().unwrap()), "{}", package.name);
-            continue;
-        };
-        let registry = source.repr.strip_prefix("registry+").unwrap_or(&source.repr);
-        assert!(registries.contains(registry), "{} comes from {registry}", package.name);
+    let allowed = texts(denied("licenses", "allow"));
+    for package in METADATA.packages.iter().filter(|package| package.source.is_some()) {
         let licence = package.license.as_deref().unwrap_or_default();
         assert!(permits(licence, &allowed), "{} is under {licence:?}", package.name);
     }
+
+    let registries = texts(denied("sources", "allow-registry"));
+    assert_eq!(registries.len(), 1);
+    let members: BTreeSet<_> = members().iter().map(|package| package.name.to_string()).collect();
+    for package in locked() {
+        let name = package["name"].as_str().unwrap();
+        let Some(source) = package.get("source") else {
+            assert!(members.contains(name), "{name} comes from a path");
+            continue;
+        };
+        let source = source.as_str().unwrap();
+        let registry = source.strip_prefix("registry+").unwrap_or(source);
+        assert!(registries.contains(registry), "{name} comes from {registry}");
+        assert!(package.contains_key("checksum"), "{name} has no checksum");
+    }
+}
+
+#[test]
+fn every_licence_we_allow_is_one_that_something_is_under() {
+    for licence in texts(denied("licenses", "allow")) {
+        let needed = METADATA.packages.iter().any(|package| {
+            let expression = package.license.as_deref().unwrap_or_default();
+            package.source.is_some() && names(expression).any(|name| name == licence)
+        });
+        assert!(needed, "{licence} is allowed and nothing is under it");
+    }
+}
+
+#[test]
+fn what_is_banned_is_on_no_platform_and_in_no_test() {
+    let banned: BTreeSet<_> = denied("bans", "deny")
+        .iter()
+        .map(|ban| ban["crate"].as_str().unwrap().to_owned())
+        .collect();
+    assert!(banned.contains("openssl-sys") && banned.contains("aws-lc-sys"), "{banned:?}");
+    for package in locked() {
+        let name = package["name"].as_str().unwrap();
+        assert!(!banned.contains(name), "{name} is banned");
+    }
+}
+
+#[test]
+fn nothing_is_built_twice_but_what_deny_toml_names_with_a_reason() {
+    assert_eq!(DENY["bans"]["multiple-versions"].as_str(), Some("deny"));
+    // `name@version`, the version as long as it needs to be.
+    let skipped: Vec<(&str, &str)> = denied("bans", "skip")
+        .iter()
+        .map(|skip| {
+            assert!(!skip["reason"].as_str().unwrap().is_empty(), "{skip}");
+            skip["crate"].as_str().unwrap().split_once('@').unwrap()
+        })
+        .collect();
+    let is_skipped = |name: &str, version: &str| {
+        let begins = |begin: &str| version == begin || version.starts_with(&format!("{begin}."));
+        skipped.iter().any(|(other, begin)| *other == name && begins(begin))
+    };
+    let mut versions: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    for package in built() {
+        versions.entry(&package.name).or_default().insert(package.version.to_string());
+    }
+    for (name, versions) in versions {
+        let wanted = versions.iter().filter(|version| !is_skipped(name, version)).count();
+        assert!(versions.len() == 1 || wanted == 1, "{name}: {versions:?}");
+    }
+    let locked = locked();
+    for (name, begin) in skipped {
+        let found = locked.iter().filter(|package| package["name"].as_str() == Some(name)).count();
+        assert!(found > 1, "{name}@{begin} is there once, and need not be skipped");
+    }
+}
+
+/// What is in the product or builds it, on this machine.
+fn built() -> Vec<&'static Package> {
+    let resolve = METADATA.resolve.as_ref().unwrap();
+    let nodes: BTreeMap<_, _> = resolve.nodes.iter().map(|node| (&node.id, node)).collect();
+    let mut reached = BTreeSet::new();
+    let mut next: Vec<_> = METADATA.workspace_members.iter().collect();
+    while let Some(id) = next.pop() {
+        if reached.insert(id) {
+            let used = nodes[id].deps.iter().filter(|used| {
+                used.dep_kinds.iter().any(|kind| kind.kind != DependencyKind::Development)
+            });
+            next.extend(used.map(|used| &used.pkg));
+        }
+    }
+    reached.into_iter().map(|id| &METADATA[id]).collect()
+}
+
+/// The licences an SPDX expression names.
+fn names(expression: &str) -> impl Iterator<Item = &str> {
+    expression
+        .split(|character: char| character.is_whitespace() || "()/".contains(character))
+        .filter(|word| !["", "OR", "AND", "WITH"].contains(word))
 }
 
 #[test]

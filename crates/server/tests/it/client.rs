@@ -78,6 +78,11 @@ impl Caller {
         Self { address, key_header: ("x-api-key", key.to_owned()) }
     }
 
+    /// Its key.
+    pub(crate) fn key(&self) -> &str {
+        self.key_header.1.trim_start_matches("Bearer ")
+    }
+
     /// The headers of a JSON request.
     pub(crate) fn headers(&self) -> [(&str, &str); 2] {
         [(self.key_header.0, &self.key_header.1), ("content-type", "application/json")]

@@ -25,10 +25,14 @@ pub(crate) struct Endpoint {
 }
 
 impl Customer {
-    /// Makes an account.
+    /// Makes an account, the only one of its contract.
     pub(crate) async fn new(service: &Service, contract: Contract) -> Self {
-        let name = contract.name();
-        let account = json!({"username": format!("customer of {name}"), "contract": name});
+        Self::named(service, contract, &format!("customer of {}", contract.name())).await
+    }
+
+    /// Makes an account of this name.
+    pub(crate) async fn named(service: &Service, contract: Contract, username: &str) -> Self {
+        let account = json!({"username": username, "contract": contract.name()});
         let account = service.operator().post("/api/v1/accounts", &account).await.json(201);
         let key = account["api_key"].as_str().unwrap();
         let (caller, event_type) = match contract {

@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 
 use crate::client::Caller;
 use crate::customer::Customer;
-use crate::program::Home;
+use crate::program::{Home, binary, clean};
 
 #[tokio::test]
 async fn an_update_holds_from_its_answer_on() {
@@ -30,6 +30,36 @@ async fn an_update_holds_from_its_answer_on() {
         let posts = |path| receiver.requests_to(path).iter().filter(|r| r.method == "POST").count();
         assert_eq!((posts("/old"), posts("/new")), (1, 2), "{contract:?}");
     }
+}
+
+#[tokio::test]
+async fn an_endpoint_that_was_called_is_called_no_more_once_a_rule_forbids_it() {
+    let receiver = Receiver::start().await;
+    let home = Home::new().with(&["--retry-schedule", "0"]);
+    let service = home.serve().await;
+    let customer = Customer::new(&service, Contract::Standard).await;
+    customer.register(&receiver.url("/hook")).await;
+    customer.publish("{}").await;
+    service.settled().await;
+    service.terminate();
+    assert!(service.ended().await.success());
+    assert_eq!(receiver.requests().len(), 1);
+
+    // The same store, and the network is open no more.
+    let mut command = clean(binary(), &["serve", "--listen", "127.0.0.1:0", "--store"]);
+    command.arg(format!("sqlite:{}", home.store().display()));
+    command.args(["--allow-http", "--retry-schedule", "0"]);
+    let service = home.serve_by(command).await;
+    let account = json!({"account": customer.account, "type": customer.event_type, "data": {}});
+    let event = service.operator().post("/api/v1/events", &account).await.json(202);
+    service.settled().await;
+    let ended = |delivery: &Value| delivery["state"] == "exhausted";
+    let event = event["id"].as_str().unwrap();
+    let delivery = service.delivery_until(event, "an end without success", ended).await;
+    let path = format!("/api/v1/deliveries/{}/attempts", delivery["id"].as_str().unwrap());
+    let attempts = service.operator().get(&path).await;
+    assert_eq!(attempts["data"][0]["outcome"], "blocked");
+    assert_eq!(receiver.requests().len(), 1);
 }
 
 #[tokio::test]

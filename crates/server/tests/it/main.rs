@@ -7,15 +7,20 @@
 
 mod architecture;
 mod client;
+mod constant_time;
 mod crash;
 mod customer;
 mod demo;
-
+mod deploy;
 mod endpoints;
 mod foreign;
+mod hostile_bodies;
+mod hostile_callers;
 mod main_job;
 mod misuse;
+mod namespace;
 mod program;
 mod scarcity;
+mod secrets;
 mod stop;
 mod tls;

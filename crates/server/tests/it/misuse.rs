@@ -63,6 +63,8 @@ async fn wrong_usage_and_configuration_end_with_2_and_name_the_fix() {
         (&["serve", "--config", &broken], &[], &["broken.toml", "line 1"]),
         (&["serve", "--config", "/nowhere.toml"], &[], &["/nowhere.toml", "--config"]),
         (&["serve", "--tls-ca", "/nowhere.pem"], &[], &["/nowhere.pem", "--tls-ca"]),
+        (&["serve", "--egress-proxy", "https://p:1"], &[], &["--egress-proxy", "socks5://"]),
+        (&["serve"], &[("POSTRIDER_EGRESS_PROXY", "http://u:w@p")], &["_PROXY=\"…\"", "port"]),
         (&["demo", "--twice"], &[], &["--twice"]),
     ];
     for (arguments, variables, words) in table {

@@ -166,6 +166,15 @@ impl Service {
         self.logged.wait_until(text, PATIENCE, has).await;
     }
 
+    /// The memory it holds now, in bytes (Linux, proc(5)).
+    #[cfg(target_os = "linux")]
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        let id = self.child.id().unwrap();
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
+    }
+
     /// What it has logged so far.
     pub(crate) fn log(&self) -> Vec<String> {
         self.logged.entries()
