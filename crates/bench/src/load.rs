@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::clock::{now_nanos, pause};
 use crate::fsync;
+use crate::neighbours::{self, Neighbours};
 use crate::percentiles::Percentiles;
 use crate::publisher::{
     PUBLISHERS, Published, publish_at_full_speed, publish_at_rate, publish_request,
@@ -48,19 +49,21 @@ pub(crate) enum Load {
     FixedRate,
     /// 10,000 endpoints and no event.
     Idle,
+    /// An account with ten endpoints: alone, beside another, and beside one whose ten misbehave.
+    BadNeighbours,
 }
 
 impl Load {
     /// Every load.
-    pub(crate) const ALL: [Self; 5] =
-        [Self::One, Self::Hundred, Self::FanOut, Self::FixedRate, Self::Idle];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::One, Self::Hundred, Self::FanOut, Self::FixedRate, Self::Idle, Self::BadNeighbours];
 
     /// Accounts, endpoints of each.
     fn furniture(self) -> (usize, usize) {
         match self {
             Self::One | Self::FixedRate => (1, 1),
             Self::Hundred => (100, 1),
-            Self::FanOut => (1, 10),
+            Self::FanOut | Self::BadNeighbours => (1, 10),
             Self::Idle => (IDLE_ENDPOINTS / 20, 20),
         }
     }
@@ -73,6 +76,7 @@ impl Load {
             Self::FanOut => "1 account × 10 endpoints, full speed",
             Self::FixedRate => "1 account × 1 endpoint, 500 events/s",
             Self::Idle => "idle, 10,000 endpoints",
+            Self::BadNeighbours => "bad neighbours",
         }
     }
 }
@@ -139,15 +143,25 @@ pub(crate) enum Shown {
     Measured(Measured),
     /// Of the idle load.
     Idle(Idle),
+    /// Of the load beside bad neighbours.
+    Neighbours(Box<Neighbours>),
 }
 
 /// Runs a load on an empty store of its own in `folder`.
-pub(crate) fn run(load: Load, events: usize, program: &Path, folder: &Path) -> Result<Shown> {
+pub(crate) fn run(
+    load: Load,
+    events: usize,
+    rate: u64,
+    program: &Path,
+    folder: &Path,
+) -> Result<Shown> {
     let folder = tempfile::tempdir_in(folder).context("making a folder for the store")?;
-    let shown = if load == Load::Idle {
-        run_idle(program, folder.path()).map(Shown::Idle)
-    } else {
-        run_events(load, events, program, folder.path()).map(Shown::Measured)
+    let shown = match load {
+        Load::Idle => run_idle(program, folder.path()).map(Shown::Idle),
+        Load::BadNeighbours => {
+            neighbours::run(rate, program, folder.path()).map(Box::new).map(Shown::Neighbours)
+        }
+        _ => run_events(load, events, program, folder.path()).map(Shown::Measured),
     };
     shown.with_context(|| {
         let log = std::fs::read_to_string(folder.path().join("postrider.log")).unwrap_or_default();
@@ -162,7 +176,7 @@ fn run_events(load: Load, events: usize, program: &Path, folder: &Path) -> Resul
     let events = match load {
         Load::FanOut => events / deliveries,
         Load::FixedRate => (FIXED_RATE * FIXED_RATE_SECONDS) as usize,
-        Load::One | Load::Hundred | Load::Idle => events,
+        _ => events,
     };
     let mut syncs = fsync::measure(folder)?;
     let mut receiver = ReceiverProcess::start()?;
@@ -240,7 +254,7 @@ fn run_idle(program: &Path, folder: &Path) -> Result<Idle> {
 }
 
 /// Waits until the receiver has this many deliveries, or has had no new one for long.
-fn await_receipts(receiver: &mut ReceiverProcess, expected: usize) -> Result<()> {
+pub(crate) fn await_receipts(receiver: &mut ReceiverProcess, expected: usize) -> Result<()> {
     let silence_nanos = u64::try_from(SILENCE_MEANS_LOST.as_nanos()).unwrap_or(u64::MAX);
     let (mut seen, mut seen_at) = (0, now_nanos());
     loop {
@@ -258,16 +272,22 @@ fn await_receipts(receiver: &mut ReceiverProcess, expected: usize) -> Result<()>
 }
 
 /// What came of what was published.
-struct Arrivals {
-    seconds: f64,
-    latencies: Vec<u64>,
-    lost: usize,
-    repeated: usize,
-    phantoms: usize,
+pub(crate) struct Arrivals {
+    /// From the first publish to the last receipt.
+    pub(crate) seconds: f64,
+    /// Nanoseconds of each event from its publish to its last receipt.
+    pub(crate) latencies: Vec<u64>,
+    /// Acknowledged and never received.
+    pub(crate) lost: usize,
+    /// Received again.
+    pub(crate) repeated: usize,
+    /// Received and never acknowledged.
+    pub(crate) phantoms: usize,
 }
 
 impl Arrivals {
-    fn of(
+    /// Of these events with so many deliveries each.
+    pub(crate) fn of(
         published: &[Published],
         deliveries: usize,
         receipts: &[crate::receiver::Receipt],
@@ -297,6 +317,7 @@ impl Arrivals {
     }
 }
 
-fn mib(bytes: u64) -> f64 {
+/// Bytes in MiB.
+pub(crate) fn mib(bytes: u64) -> f64 {
     bytes as f64 / (1024.0 * 1024.0)
 }

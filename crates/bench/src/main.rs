@@ -14,6 +14,8 @@ mod clock;
 mod floor;
 mod fsync;
 mod load;
+mod misbehaving;
+mod neighbours;
 mod percentiles;
 mod process;
 mod publisher;
@@ -28,7 +30,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
 
-use crate::floor::Floor;
+use crate::floor::{Floor, Protection};
 use crate::load::Load;
 use crate::process::say;
 use crate::report::Report;
@@ -44,6 +46,8 @@ struct Arguments {
 enum Task {
     /// Measure the bare parts.
     Floor(Scale),
+    /// Measure what protection costs, alone.
+    Protection(Scale),
     /// Measure `postrider serve`.
     Run {
         #[command(flatten)]
@@ -60,6 +64,8 @@ enum Task {
     },
     #[command(hide = true)]
     Receiver,
+    #[command(hide = true)]
+    Misbehaving,
     #[command(hide = true)]
     FloorIntake,
     #[command(hide = true)]
@@ -83,6 +89,9 @@ struct Choice {
     /// Run only these loads.
     #[arg(long = "load")]
     loads: Vec<Load>,
+    /// Events per second to each account of the load with bad neighbours.
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    rate: u64,
     /// The service's program; the one beside this one unless said.
     #[arg(long)]
     postrider: Option<PathBuf>,
@@ -91,6 +100,7 @@ struct Choice {
 fn main() -> Result<()> {
     match Arguments::parse().command {
         Task::Floor(scale) => finish(&scale, |report| measure_floor(report, &scale)),
+        Task::Protection(scale) => finish(&scale, measure_protection),
         Task::Run { scale, choice } => finish(&scale, |report| run_loads(report, &scale, choice)),
         Task::All { scale, choice } => finish(&scale, |report| {
             measure_floor(report, &scale)?;
@@ -98,6 +108,7 @@ fn main() -> Result<()> {
             report.write_json(Path::new("target/bench.json"))
         }),
         Task::Receiver => receiver::run(),
+        Task::Misbehaving => misbehaving::run(),
         Task::FloorIntake => floor::run_intake(),
         Task::FloorStorage { file, deliveries } => floor::run_storage(&file, deliveries),
         Task::FloorSending { address } => floor::run_sending(address),
@@ -116,6 +127,11 @@ fn finish(scale: &Scale, work: impl FnOnce(&mut Report) -> Result<()>) -> Result
 
 fn measure_floor(report: &mut Report, scale: &Scale) -> Result<()> {
     report.floor = Some(Floor::measure(scale.events, &scale.folder)?);
+    measure_protection(report)
+}
+
+fn measure_protection(report: &mut Report) -> Result<()> {
+    report.protection = Some(Protection::measure()?);
     Ok(())
 }
 
@@ -123,7 +139,7 @@ fn run_loads(report: &mut Report, scale: &Scale, choice: Choice) -> Result<()> {
     let program = service::program(choice.postrider)?;
     let loads = if choice.loads.is_empty() { Load::ALL.to_vec() } else { choice.loads };
     for load in loads {
-        report.loads.push(load::run(load, scale.events, &program, &scale.folder)?);
+        report.add(load::run(load, scale.events, choice.rate, &program, &scale.folder)?);
     }
     Ok(())
 }

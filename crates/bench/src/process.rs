@@ -51,6 +51,22 @@ impl Usage {
     }
 }
 
+/// Lets a process's [`Usage::memory_peak_bytes`] begin anew at what it has resident now.
+pub(crate) fn forget_memory_peak(process: u32) -> Result<()> {
+    let file = format!("/proc/{process}/clear_refs");
+    // 5: the peak only (proc(5)).
+    std::fs::write(&file, "5").with_context(|| format!("writing {file}"))
+}
+
+/// Nanoseconds that this thread has had on a processor, as of the scheduler's last look: a tick of
+/// a few milliseconds ago at most.
+pub(crate) fn thread_cpu_nanos() -> Result<u64> {
+    const FILE: &str = "/proc/thread-self/schedstat";
+    let text = std::fs::read_to_string(FILE).with_context(|| format!("reading {FILE}"))?;
+    let first = text.split_whitespace().next().and_then(|nanos| nanos.parse().ok());
+    first.with_context(|| format!("{FILE} begins with a number"))
+}
+
 /// The number after a name at the beginning of a line.
 fn named(text: &str, name: &str) -> u64 {
     text.lines()

@@ -6,8 +6,9 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
-use crate::floor::Floor;
+use crate::floor::{Floor, Protection};
 use crate::load::{FIXED_RATE, Idle, Load, Measured, Shown};
+use crate::neighbours::Neighbours;
 
 /// CPU per event is to be at most this many times the floor.
 const GOAL_TIMES_FLOOR: f64 = 2.0;
@@ -21,6 +22,13 @@ const GOAL_IDLE_MIB: f64 = 80.0;
 /// CPU that ten idle seconds may use: two ticks, the least that can be told from none.
 const GOAL_IDLE_CPU_MILLIS: f64 = 20.0;
 
+/// The p99 from publish to receipt beside bad neighbours is at most this many times that alone.
+const GOAL_TIMES_ALONE: f64 = 2.0;
+
+/// What bad neighbours may add to the memory: half of what the engine keeps deliveries in, which is
+/// all that one account gets, and as much again for their connections.
+const GOAL_GROWTH_MIB: f64 = 64.0;
+
 /// Everything that was measured.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Report {
@@ -28,11 +36,23 @@ pub(crate) struct Report {
     pub(crate) processors: usize,
     /// The floor, if measured.
     pub(crate) floor: Option<Floor>,
+    /// What protection costs, if measured.
+    pub(crate) protection: Option<Protection>,
     /// The loads run.
     pub(crate) loads: Vec<Shown>,
 }
 
 impl Report {
+    /// Adds what a load showed.
+    pub(crate) fn add(&mut self, shown: Shown) {
+        if let (Shown::Measured(measured), Some(protection)) = (&shown, &mut self.protection)
+            && measured.load == Load::One.title()
+        {
+            protection.hold_against(measured.cpu_micros_per_event);
+        }
+        self.loads.push(shown);
+    }
+
     /// Writes it as JSON.
     pub(crate) fn write_json(&self, file: &Path) -> Result<()> {
         let text = serde_json::to_string_pretty(self)?;
@@ -50,11 +70,19 @@ impl Report {
             .iter()
             .filter_map(|shown| match shown {
                 Shown::Measured(measured) => Some(measured),
-                Shown::Idle(_) => None,
+                Shown::Idle(_) | Shown::Neighbours(_) => None,
             })
             .collect();
         if !measured.is_empty() {
             write_loads(&mut text, &measured, self.floor.as_ref())?;
+        }
+        if let Some(protection) = &self.protection {
+            protection.write(&mut text)?;
+        }
+        for shown in &self.loads {
+            if let Shown::Neighbours(neighbours) = shown {
+                neighbours.write(&mut text)?;
+            }
         }
         let goals = self.goals();
         if !goals.is_empty() {
@@ -73,6 +101,7 @@ impl Report {
         for shown in &self.loads {
             match shown {
                 Shown::Idle(idle) => goals.extend(idle_goals(idle)),
+                Shown::Neighbours(neighbours) => goals.extend(neighbour_goals(neighbours)),
                 Shown::Measured(measured) => {
                     goals.extend(self.load_goals(measured));
                 }
@@ -169,6 +198,36 @@ fn idle_goals(idle: &Idle) -> [Goal; 2] {
             name: format!("idle, {} endpoints: no measurable CPU", idle.endpoints),
             reached: format!("{:.0} ms in {} s", idle.cpu_millis, idle.seconds),
             kept: idle.cpu_millis <= GOAL_IDLE_CPU_MILLIS,
+        },
+    ]
+}
+
+fn neighbour_goals(neighbours: &Neighbours) -> [Goal; 3] {
+    let unsound = neighbours.lost + neighbours.repeated + neighbours.phantoms;
+    let name = |what: &str| format!("{}: {what}", Load::BadNeighbours.title());
+    [
+        Goal {
+            name: name(
+                "nothing of the good account lost, repeated or made up; stopped in good order",
+            ),
+            reached: format!(
+                "{} lost, {} repeated, {} made up, {}",
+                neighbours.lost,
+                neighbours.repeated,
+                neighbours.phantoms,
+                if neighbours.stopped_in_order { "stopped" } else { "did not stop" }
+            ),
+            kept: unsound == 0 && neighbours.stopped_in_order,
+        },
+        Goal {
+            name: name(&format!("p99 to receipt ≤ {GOAL_TIMES_ALONE} × alone")),
+            reached: format!("{:.2} ×", neighbours.p99_times_alone),
+            kept: neighbours.p99_times_alone <= GOAL_TIMES_ALONE,
+        },
+        Goal {
+            name: name(&format!("memory grows by ≤ {GOAL_GROWTH_MIB:.0} MiB")),
+            reached: format!("{:.1} MiB", neighbours.memory_growth_mib),
+            kept: neighbours.memory_growth_mib <= GOAL_GROWTH_MIB,
         },
     ]
 }

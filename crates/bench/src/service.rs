@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::process::{Usage, usage_when_quiet};
+use crate::process::{Usage, forget_memory_peak, usage_when_quiet};
 use crate::publisher::EVENT_TYPE;
 use crate::wire::{BlockingConnection, request};
 
@@ -24,7 +24,7 @@ const CREATORS: usize = 32;
 /// The metric that counts transactions made durable.
 const COMMITS_METRIC: &str = "postrider_store_commits_total";
 
-/// A running `postrider serve`, killed when dropped.
+/// A running `postrider serve`, killed when dropped. It makes its key file beside its store.
 pub(crate) struct Service {
     process: Child,
     /// Where it listens.
@@ -88,6 +88,11 @@ impl Service {
         usage_when_quiet(self.process.id())
     }
 
+    /// Lets the most memory it had resident begin anew.
+    pub(crate) fn forget_memory_peak(&self) -> Result<()> {
+        forget_memory_peak(self.process.id())
+    }
+
     /// Transactions made durable so far, if it counts them.
     pub(crate) fn commits(&self) -> Result<Option<u64>> {
         let mut connection = BlockingConnection::open(self.address)?;
@@ -120,7 +125,11 @@ impl Service {
                             if account >= accounts {
                                 return Ok(());
                             }
-                            self.create(&mut connection, account, endpoints_each, receiver)?;
+                            let first = account * endpoints_each;
+                            let urls: Vec<_> = (first..first + endpoints_each)
+                                .map(|number| endpoint_url(receiver, number))
+                                .collect();
+                            self.create(&mut connection, &account_name(account), &urls)?;
                         }
                     })
                 })
@@ -132,12 +141,16 @@ impl Service {
         })
     }
 
+    /// Creates an account with an endpoint at each of these URLs.
+    pub(crate) fn create_account(&self, username: &str, urls: &[String]) -> Result<()> {
+        self.create(&mut BlockingConnection::open(self.address)?, username, urls)
+    }
+
     fn create(
         &self,
         connection: &mut BlockingConnection,
-        account: usize,
-        endpoints: usize,
-        receiver: SocketAddr,
+        username: &str,
+        urls: &[String],
     ) -> Result<()> {
         let mut post = |path: &str, body: &str| -> Result<Value> {
             let request = request("POST", path, self.address, OPERATOR_KEY, body);
@@ -148,11 +161,10 @@ impl Service {
         };
         let created = post(
             "/api/v1/accounts",
-            &format!(r#"{{"username":"{}","contract":"jogg_v2"}}"#, account_name(account)),
+            &format!(r#"{{"username":"{username}","contract":"jogg_v2"}}"#),
         )?;
         let id = created["id"].as_str().context("an account has an id")?;
-        for number in 0..endpoints {
-            let url = format!("http://{receiver}/hook/{}", account * endpoints + number);
+        for url in urls {
             post(
                 &format!("/api/v1/accounts/{id}/endpoints"),
                 &format!(r#"{{"url":"{url}","events":["{EVENT_TYPE}"]}}"#),
@@ -174,6 +186,11 @@ impl Drop for Service {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// The URL of an endpoint of that number at a receiver.
+pub(crate) fn endpoint_url(receiver: SocketAddr, number: usize) -> String {
+    format!("http://{receiver}/hook/{number}")
 }
 
 /// The username of an account.

@@ -4,6 +4,7 @@
 //! sum is what an event would cost if holding them together were free.
 
 mod intake;
+mod protection;
 mod sending;
 mod storage;
 
@@ -23,6 +24,7 @@ use crate::publisher::{EVENT_TYPE, PUBLISHERS, data, publish_at_full_speed, publ
 use crate::receiver::ReceiverProcess;
 
 pub(crate) use intake::run as run_intake;
+pub(crate) use protection::Protection;
 pub(crate) use sending::run as run_sending;
 pub(crate) use storage::run as run_storage;
 

@@ -5,13 +5,18 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use domain::id::uuid_v7;
+use domain::sealing::{Binding, KEY_BYTES, NONCE_BYTES, SealingKey, SealingKeyId};
 use rusqlite::{CachedStatement, Connection, params};
 
 use super::{delivery_body, obey};
 use crate::publisher::EVENT_TYPE;
 
-/// The schema of the embedded store.
-const SCHEMA: &str = include_str!("../../../store-sqlite/migrations/0001_initial.sql");
+/// The schema of the embedded store, made as a new file of it is.
+const SCHEMA: [&str; 3] = [
+    include_str!("../../../store-sqlite/migrations/0001_initial.sql"),
+    include_str!("../../../store-sqlite/migrations/0002_sealing.sql"),
+    include_str!("../../../store-sqlite/migrations/0002_sealing_done.sql"),
+];
 
 /// As the embedded store opens its file. The log is brought to the file from 4 MiB on, which is
 /// SQLite's default and also the store's, though the store does it beside its commits.
@@ -34,10 +39,13 @@ const REQUEST_HEAD: &str = "POST /hook/0 HTTP/1.1\nhost: 127.0.0.1:40000\n\
 pub(crate) fn run(file: &Path, deliveries: usize) -> Result<()> {
     let connection = Connection::open(file).context("opening the bare storage")?;
     connection.execute_batch(PRAGMAS).context("setting the bare storage up")?;
-    connection.execute_batch(SCHEMA).context("making the bare storage's schema")?;
+    for step in SCHEMA {
+        connection.execute_batch(step).context("making the bare storage's schema")?;
+    }
     connection.set_prepared_statement_cache_capacity(16);
     let mut rows = Rows {
-        body: delivery_body()?,
+        body: sealed(&delivery_body()?),
+        exchange: sealed(&[&[0; 4], REQUEST_HEAD.as_bytes()].concat()),
         deliveries,
         account: [1; 16],
         now_millis: 1_732_806_631_000,
@@ -55,8 +63,15 @@ pub(crate) fn run(file: &Path, deliveries: usize) -> Result<()> {
     })
 }
 
+/// A text as long as the store keeps it. Sealing each anew is protection, and no part of the floor.
+fn sealed(plain: &[u8]) -> Vec<u8> {
+    let key = SealingKey::new(SealingKeyId::from_bytes([1; 8]), [2; KEY_BYTES]);
+    key.seal([3; NONCE_BYTES], &Binding::Pepper, plain)
+}
+
 struct Rows {
     body: Vec<u8>,
+    exchange: Vec<u8>,
     deliveries: usize,
     account: [u8; 16],
     now_millis: u64,
@@ -75,9 +90,8 @@ impl Rows {
         {
             let mut insert_attempt = connection.prepare_cached(
                 "INSERT INTO attempts (earlier, number, at, duration_ns, dns_ns, connect_ns, tls_ns,
-                 first_byte_ns, status, retry_after_ns, failure, next_at, request_head,
-                 response_excerpt) VALUES (NULL, 1, ?1, 312345, 0, 0, 0, 301234, 200, NULL, NULL,
-                 NULL, ?2, x'')",
+                 first_byte_ns, status, retry_after_ns, failure, next_at, exchange)
+                 VALUES (NULL, 1, ?1, 312345, 0, 0, 0, 301234, 200, NULL, NULL, NULL, ?2)",
             )?;
             let mut end_delivery = connection.prepare_cached(
                 "UPDATE deliveries SET state = 2, session = NULL, attempts = 1, last_attempt = ?2,
@@ -85,7 +99,7 @@ impl Rows {
                  WHERE id = ?1 AND state = 1 AND session = 1 AND fence = 1",
             )?;
             for delivery in &recorded {
-                insert_attempt.execute(params![now, REQUEST_HEAD])?;
+                insert_attempt.execute(params![now, self.exchange])?;
                 let place = connection.last_insert_rowid();
                 let changed = end_delivery.execute(params![delivery, place, now])?;
                 anyhow::ensure!(changed == 1, "a delivery was not there to be ended");

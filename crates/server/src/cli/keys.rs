@@ -24,7 +24,7 @@ use crate::wire;
 
 /// How long the service may take to seal everything again: a hundred thousand secrets, on a busy
 /// disk.
-const RELOADED_WITHIN: Duration = Duration::from_secs(120);
+const RELOADED_WITHIN: Duration = Duration::from_mins(2);
 
 /// Largest answer taken from the service: a ring of the most keys.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;

@@ -25,7 +25,9 @@ struct Needles(Vec<(String, Vec<u8>)>);
 
 impl Needles {
     fn add(&mut self, what: &str, bytes: &[u8]) {
-        let hex = bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let digit = |half: u8| char::from_digit(u32::from(half), 16).unwrap();
+        let hex: String =
+            bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect();
         for (spelling, bytes) in [
             ("plain", bytes.to_vec()),
             ("base64", STANDARD.encode(bytes).trim_end_matches('=').as_bytes().to_vec()),
