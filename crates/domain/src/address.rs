@@ -258,10 +258,13 @@ const METADATA_V4: [Ipv4Net; 4] = [
     v4(192, 0, 0, 192, 32),     // Oracle
 ];
 
-const METADATA_V6: [Ipv6Net; 3] = [
+const METADATA_V6: [Ipv6Net; 6] = [
     v6([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10),
     v6([0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0], 32), // AWS: instance metadata ::254, pod identity ::23
     v6([0xfd20, 0x00ce, 0, 0, 0, 0, 0, 0x254], 128), // Google
+    v6([0xfd00, 0x00c1, 0, 0, 0, 0, 0xa9fe, 0xa9fe], 128), // Oracle
+    v6([0xfd00, 0x0042, 0, 0, 0, 0, 0, 0x42], 128), // Scaleway
+    v6([0xfd00, 0xa9fe, 0xa9fe, 0, 0, 0, 0, 1], 128), // Linode
 ];
 
 /// What is forbidden beside [`METADATA_V4`].

@@ -17,7 +17,7 @@ pub const CUSTOM_HEADERS_BYTES_MAX: usize = 8 * 1_024;
 pub const CUSTOM_HEADER_NAME_BYTES_MAX: usize = 128;
 
 /// Names that are ours or the protocol's, in lower case.
-const FORBIDDEN_NAMES: [&str; 29] = [
+const FORBIDDEN_NAMES: [&str; 31] = [
     // Framing and connection (RFC 9110, RFC 9112).
     "connection",
     "content-length",
@@ -42,8 +42,10 @@ const FORBIDDEN_NAMES: [&str; 29] = [
     // Signatures and what belongs to them, of every contract.
     "signature",
     "signature-input",
+    "signature-next",
     "x-webhook-event",
     "x-webhook-signature",
+    "x-webhook-signature-next",
     // Keys to metadata services.
     "metadata",
     "metadata-flavor",

@@ -7,7 +7,9 @@ use crate::attempt::Outcome;
 use crate::endpoint::RetrySchedule;
 use crate::event::EventType;
 use crate::id::{AccountId, DeliveryId, EndpointId, EventId};
-use crate::limits::{SET_ASIDE_AFTER_LOST_CLAIMS, TRIAL_AFTER_LOST_CLAIMS};
+use crate::limits::{
+    ALONE_AFTER_LOST_CLAIMS, SET_ASIDE_AFTER_LOST_CLAIMS, TRIAL_AFTER_LOST_CLAIMS,
+};
 use crate::retry::{Chance, next_attempt_at};
 use crate::time::Timestamp;
 
@@ -184,20 +186,26 @@ pub fn decide(
 pub enum Handling {
     /// Attempt it like any other.
     Attempt,
-    /// Attempt it alone, after writing down that it is on trial: should the process die now, it is
-    /// known which delivery did not come back.
+    /// Attempt it after writing down that it is on trial: should the process die now, it is known
+    /// that this delivery was on its way.
     Trial,
+    /// The same, while no other is attempted so.
+    TrialAlone,
     /// Set it aside: it is exhausted, with [`EndReason::SetAside`].
     SetAside,
 }
 
 /// What to do with a delivery of which `lost_claims` claims in a row ended without an outcome (the
-/// process died, or the task panicked). Most of these were bystanders of another's crash; the one
-/// that is lost on trial was not.
+/// process died, or the task panicked).
+///
+/// Whatever is in memory when a process dies has lost a claim, so the first one says little. The
+/// second counts only for what was on its way, the third only for what was on its way alone. So a
+/// bystander is set aside only if it meets three deaths, at the last one as the only suspect.
 pub const fn handle(lost_claims: u32) -> Handling {
     match lost_claims {
         0..TRIAL_AFTER_LOST_CLAIMS => Handling::Attempt,
-        TRIAL_AFTER_LOST_CLAIMS..SET_ASIDE_AFTER_LOST_CLAIMS => Handling::Trial,
+        TRIAL_AFTER_LOST_CLAIMS..ALONE_AFTER_LOST_CLAIMS => Handling::Trial,
+        ALONE_AFTER_LOST_CLAIMS..SET_ASIDE_AFTER_LOST_CLAIMS => Handling::TrialAlone,
         _ => Handling::SetAside,
     }
 }
@@ -216,8 +224,9 @@ mod tests {
     use crate::attempt::Failure;
 
     #[test]
-    fn two_lost_claims_bring_a_trial_and_three_set_a_delivery_aside() {
-        let expected = [Handling::Attempt, Handling::Attempt, Handling::Trial, Handling::SetAside];
+    fn a_lost_claim_brings_a_trial_two_bring_one_alone_and_three_set_a_delivery_aside() {
+        let expected =
+            [Handling::Attempt, Handling::Trial, Handling::TrialAlone, Handling::SetAside];
         for (lost_claims, handling) in (0..).zip(expected) {
             assert_eq!(handle(lost_claims), handling);
         }

@@ -71,11 +71,16 @@ pub const IN_FLIGHT_PER_ENDPOINT_MAX: usize = 32;
 /// Longest retry schedule an endpoint may set, in attempts.
 pub const RETRY_ATTEMPTS_MAX: usize = 30;
 
-/// Claims of a delivery that end without an outcome before it is attempted alone, on trial. Two,
-/// since one crash or two are bystanders' luck.
-pub const TRIAL_AFTER_LOST_CLAIMS: u32 = 2;
+/// Claims of a delivery that end without an outcome before each further attempt is announced in
+/// storage. One: most of what a crash took along was not even on its way, and from now on only what
+/// was counts.
+pub const TRIAL_AFTER_LOST_CLAIMS: u32 = 1;
 
-/// Claims of a delivery that end without an outcome before it is set aside.
+/// Claims of a delivery that end without an outcome before it is attempted alone: the second was
+/// announced, so it was on its way when the process died.
+pub const ALONE_AFTER_LOST_CLAIMS: u32 = 2;
+
+/// Claims of a delivery that end without an outcome before it is set aside: the third was alone.
 pub const SET_ASIDE_AFTER_LOST_CLAIMS: u32 = 3;
 
 /// How long both secrets of an endpoint sign after a rotation, unless asked otherwise (Svix and

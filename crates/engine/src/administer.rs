@@ -104,6 +104,11 @@ impl Engine {
         scope.operator_only("account")?;
         self.check_plan(change.plan.as_ref().and_then(Option::as_deref))?;
         let before = self.account(scope, id).await?;
+        let mut after = before.clone();
+        change.clone().apply(&mut after);
+        if after == before {
+            return Ok(before);
+        }
         let note = self.deed(scope).account_changed(&before, change.clone());
         let changed = self.store().change_account(id, change, note).await;
         self.registry().forget(id);

@@ -116,7 +116,8 @@ impl Engine {
         why: &str,
     ) {
         let deed = Deed { at: self.clock().now(), actor };
-        let refusal = self.refusals().judge(public_part, deed.at);
+        let is_known = account.is_some() || actor != Actor::Stranger;
+        let refusal = self.refusals().judge(public_part, is_known, deed.at);
         self.metrics().key_refused(refusal == Refusal::Noted);
         if refusal == Refusal::Noted
             && let Err(error) =

@@ -5,6 +5,7 @@
 //! stood when the event was accepted. A delivery whose work ended without an outcome again and again
 //! is tried alone, and then set aside, so that it cannot bring everything down for ever.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use domain::attempt::Attempt;
@@ -21,8 +22,8 @@ use crate::record::Work;
 use crate::registry::endpoint_of;
 use crate::sender::Request;
 
-/// How long a delivery waits, holding its slot, for another's trial to end before it makes room.
-const TRIAL_AWAITED_FOR: Duration = Duration::from_secs(1);
+/// When a delivery that must be attempted alone is claimed again if another is just now.
+const ALONE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 impl Engine {
     /// Makes one attempt of a delivery whose lease we hold.
@@ -53,7 +54,8 @@ impl Engine {
         }
         match handle(claimed.lost_claims) {
             Handling::Attempt => Some(self.attempt(claimed, endpoint).await),
-            Handling::Trial => self.attempt_alone(claimed, endpoint).await,
+            Handling::Trial => self.attempt_on_trial(claimed, endpoint).await,
+            Handling::TrialAlone => self.attempt_alone(claimed, endpoint).await,
             Handling::SetAside => {
                 tracing::error!(
                     delivery = %claimed.lease.delivery,
@@ -67,13 +69,21 @@ impl Engine {
         }
     }
 
-    /// Makes the attempt while no other delivery is on trial, so that whichever is on trial when
-    /// the process dies is the one to blame.
+    /// Makes the attempt while no other delivery must be alone; until its outcome is written down,
+    /// none is. Whoever finds another makes room, and is claimed again.
     async fn attempt_alone(&self, claimed: &Claimed, endpoint: &Endpoint) -> Option<Work> {
-        let waiting = self.dispatch().trial().acquire();
-        let Ok(Ok(_alone)) = tokio::time::timeout(TRIAL_AWAITED_FOR, waiting).await else {
-            return Some(Work::give_back(claimed));
+        let Ok(alone) = Arc::clone(self.dispatch().alone()).try_acquire_owned() else {
+            return Some(Work::give_back_until(
+                claimed,
+                self.clock().now().plus(ALONE_AGAIN_AFTER),
+            ));
         };
+        let work = self.attempt_on_trial(claimed, endpoint).await?;
+        Some(work.holding(alone))
+    }
+
+    /// Makes the attempt after announcing it in storage.
+    async fn attempt_on_trial(&self, claimed: &Claimed, endpoint: &Endpoint) -> Option<Work> {
         match self.store().begin_trial(claimed.lease).await {
             Ok(Recorded::Applied) => Some(self.attempt(claimed, endpoint).await),
             Ok(Recorded::LeaseLost) => {

@@ -44,8 +44,8 @@ pub(crate) struct Dispatch {
     /// Leases of ours that nobody works on, to be given back. They come from panics and from
     /// errors of storage that may hide a success; their number is bounded by what is in memory.
     orphans: Mutex<Vec<Orphan>>,
-    /// Held by the one delivery that is on trial.
-    trial: Semaphore,
+    /// Held by the one delivery that is attempted alone.
+    alone: Arc<Semaphore>,
 }
 
 /// A lease of ours that nobody works on.
@@ -131,7 +131,7 @@ impl Dispatch {
             claimable: Notify::new(),
             idle: Notify::new(),
             orphans: Mutex::default(),
-            trial: Semaphore::new(1),
+            alone: Arc::new(Semaphore::new(1)),
         })
     }
 
@@ -185,9 +185,9 @@ impl Dispatch {
         Some(Started { dispatch: Arc::clone(self), claimed, is_taken_over: false })
     }
 
-    /// Whoever holds the answer is the one delivery on trial.
-    pub(crate) fn trial(&self) -> &Semaphore {
-        &self.trial
+    /// Whoever holds its one permit is the one delivery that is attempted alone.
+    pub(crate) fn alone(&self) -> &Arc<Semaphore> {
+        &self.alone
     }
 
     /// Waits until nothing is on its way.
@@ -337,7 +337,7 @@ impl Engine {
         }
     }
 
-    async fn give_back_orphans(&self) -> Result<(), StoreError> {
+    pub(crate) async fn give_back_orphans(&self) -> Result<(), StoreError> {
         let orphans = self.dispatch().take_orphans();
         if orphans.is_empty() {
             return Ok(());

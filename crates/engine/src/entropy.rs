@@ -52,8 +52,10 @@ impl Entropy for PooledEntropy {
         }
         let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
         if pool.len() < bytes.len() {
-            pool.resize(POOL_BYTES, 0);
-            self.entropy.fill(&mut pool);
+            // Filled before it is the pool: should filling panic, nobody draws zeros.
+            let mut fresh = vec![0; POOL_BYTES];
+            self.entropy.fill(&mut fresh);
+            *pool = fresh;
         }
         let at = pool.len() - bytes.len();
         bytes.copy_from_slice(&pool[at..]);

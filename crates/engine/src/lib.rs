@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 
 use crate::administer::PROBES_MAX;
 use crate::audit::restraint::{Refusals, Reveals};
-use crate::authenticate::KeyUses;
+use crate::authenticate::{KEY_LOOKUPS_MAX, KeyUses};
 use crate::clock::SharedClock;
 use crate::dispatch::Dispatch;
 use crate::entropy::{Dice, SharedEntropy};
@@ -94,6 +94,9 @@ struct Shared {
     registry: Registry,
     intake: Intake,
     probes: Semaphore,
+    key_lookups: Semaphore,
+    /// Held while a ring of sealing keys is taken into use.
+    reloading: tokio::sync::Mutex<()>,
     dispatch: Arc<Dispatch>,
     recorder: Recorder,
     rates: RateLimits,
@@ -136,6 +139,8 @@ impl Engine {
             sender: parts.sender,
             intake: Intake::new(),
             probes: Semaphore::new(PROBES_MAX),
+            key_lookups: Semaphore::new(KEY_LOOKUPS_MAX),
+            reloading: tokio::sync::Mutex::default(),
             dispatch: Dispatch::new(limits, Arc::clone(&parts.clock)),
             clock: parts.clock,
             dice: Dice::new(parts.entropy),
@@ -199,6 +204,10 @@ impl Engine {
 
     fn probes(&self) -> &Semaphore {
         &self.shared.probes
+    }
+
+    fn key_lookups(&self) -> &Semaphore {
+        &self.shared.key_lookups
     }
 
     fn intake(&self) -> &Intake {

@@ -79,6 +79,9 @@ impl Engine {
         if flushed.is_err() {
             tracing::error!("storage takes no attempts; what is unrecorded will be made again");
         }
+        if let Err(error) = self.give_back_orphans().await {
+            tracing::warn!(%error, "could not give orphaned deliveries back");
+        }
         if let Err(error) = self.give_back_ready().await {
             tracing::warn!(%error, "could not give waiting deliveries back");
         }

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use domain::delivery::Transition;
 use domain::id::{AccountId, EndpointId};
+use domain::time::Timestamp;
 use store::StoreError;
 use store::queue::{AttemptRecord, Claimed, GivenBack, Lease, Recorded};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::Engine;
 
@@ -29,11 +30,14 @@ pub(crate) struct Work {
     endpoint: EndpointId,
     account: AccountId,
     kind: WorkKind,
+    /// Kept until this is written down.
+    _alone: Option<OwnedSemaphorePermit>,
 }
 
 enum WorkKind {
     Record(Box<AttemptRecord>),
-    GiveBack(Lease),
+    /// And claim it again from then on; `None` is at once.
+    GiveBack(Lease, Option<Timestamp>),
     SetAside(Lease),
 }
 
@@ -46,18 +50,28 @@ pub(crate) enum Queued {
 
 impl Work {
     pub(crate) fn record(claimed: &Claimed, record: AttemptRecord) -> Self {
-        let kind = WorkKind::Record(Box::new(record));
-        Self { endpoint: claimed.endpoint, account: claimed.account, kind }
+        Self::of(claimed, WorkKind::Record(Box::new(record)))
     }
 
     pub(crate) fn give_back(claimed: &Claimed) -> Self {
-        let kind = WorkKind::GiveBack(claimed.lease);
-        Self { endpoint: claimed.endpoint, account: claimed.account, kind }
+        Self::of(claimed, WorkKind::GiveBack(claimed.lease, None))
+    }
+
+    pub(crate) fn give_back_until(claimed: &Claimed, until: Timestamp) -> Self {
+        Self::of(claimed, WorkKind::GiveBack(claimed.lease, Some(until)))
     }
 
     pub(crate) fn set_aside(claimed: &Claimed) -> Self {
-        let kind = WorkKind::SetAside(claimed.lease);
-        Self { endpoint: claimed.endpoint, account: claimed.account, kind }
+        Self::of(claimed, WorkKind::SetAside(claimed.lease))
+    }
+
+    /// The same work, at the end of which the permit is free again.
+    pub(crate) fn holding(self, alone: OwnedSemaphorePermit) -> Self {
+        Self { _alone: Some(alone), ..self }
+    }
+
+    fn of(claimed: &Claimed, kind: WorkKind) -> Self {
+        Self { endpoint: claimed.endpoint, account: claimed.account, kind, _alone: None }
     }
 }
 
@@ -128,18 +142,18 @@ impl Engine {
                     records.push(AttemptRecord::clone(record));
                     recorded.push(work);
                 }
-                WorkKind::GiveBack(lease) => {
+                WorkKind::GiveBack(lease, until) => {
                     leases.push(*lease);
-                    given_back.push(work);
+                    given_back.push((work, until.unwrap_or(now)));
                 }
                 WorkKind::SetAside(lease) => suspects.push(*lease),
             }
         }
         if !leases.is_empty() {
             self.store().give_back(leases, GivenBack::Unused).await?;
-            for work in given_back {
+            for (work, claimable_at) in given_back {
                 // Whether the endpoint was enabled again meanwhile, the claimer finds out.
-                self.dispatch().note_stored(work.endpoint, work.account, now);
+                self.dispatch().note_stored(work.endpoint, work.account, claimable_at);
             }
         }
         if !suspects.is_empty() {

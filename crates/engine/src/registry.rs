@@ -69,6 +69,11 @@ impl Registry {
         self.kept_or_read(&self.usernames, &username.to_owned(), read).await
     }
 
+    /// The key with that public part, if it is kept.
+    pub(crate) fn key_at_hand(&self, public_part: &str) -> Option<Arc<KeyRecord>> {
+        self.keys.get(public_part)
+    }
+
     /// The key with that public part.
     pub(crate) async fn key(
         &self,

@@ -53,16 +53,36 @@ impl Engine {
     }
 
     /// Reads the ring anew, takes it into use and seals everything again under its active key;
-    /// answers once that is done. Operator only.
+    /// answers once that is done. One call at a time. Operator only.
     ///
-    /// Errors with [`ErrorCode::Conflict`] when the ring cannot be read or lacks a key that
-    /// something is sealed under; then the ring in use stays.
+    /// Errors with [`ErrorCode::Conflict`] when the ring cannot be read, or lacks or alters a key
+    /// that is in use; then the ring in use stays.
     pub async fn reload_sealing_keys(&self, scope: Scope) -> Result<SealingState, EngineError> {
         scope.operator_only("page")?;
         let sealing = self.sealing()?;
+        let _one_at_a_time = self.shared.reloading.lock().await;
+        let ring = self.read_ring(sealing).await?;
+        let active = ring.active().id();
+        let was_active = sealing.in_use().active().id();
+        if active != was_active {
+            // First, so that no key is ever in use that the log does not know.
+            self.note_active_key(scope.actor(), active, Some(was_active)).await?;
+        }
+        sealing.replace(ring);
+        let resealed = self.reseal().await?;
+        self.sealing_state(sealing, resealed).await
+    }
+
+    /// The ring outside, if it holds every key that is needed, unaltered.
+    async fn read_ring(&self, sealing: &SharedSealingKeys) -> Result<KeyRing, EngineError> {
         let conflict = |why: String| EngineError::new(ErrorCode::Conflict, why);
-        let ring = sealing.read().map_err(conflict)?;
-        for known in sealing.in_use().keys() {
+        let keeper = Arc::clone(sealing);
+        let ring = tokio::task::spawn_blocking(move || keeper.read())
+            .await
+            .map_err(|error| conflict(format!("reading the key file broke off: {error}")))?
+            .map_err(conflict)?;
+        let in_use = sealing.in_use();
+        for known in in_use.keys() {
             // A key of the same id but other bytes would shut everything.
             if ring.keys().iter().any(|key| key.id() == known.id() && key != known) {
                 return Err(conflict(format!(
@@ -71,29 +91,35 @@ impl Engine {
                 )));
             }
         }
-        for (id, secrets) in self.store().sealing_keys().await? {
-            if !ring.keys().iter().any(|key| key.id() == id) {
+        let sealed = self.store().sealing_keys().await?;
+        let needed = sealed.iter().map(|(id, _)| *id).chain([in_use.active().id()]);
+        for id in needed {
+            let is_known = in_use.keys().iter().any(|key| key.id() == id);
+            if is_known && !ring.keys().iter().any(|key| key.id() == id) {
                 return Err(conflict(format!(
-                    "{secrets} secrets are sealed under the key {id}, which is not in the key file"
+                    "the key {id} is in use and is not in the key file; put its line back"
                 )));
             }
         }
-        let active = ring.active().id();
-        let was_active = sealing.in_use().active().id();
-        sealing.replace(ring);
-        let resealed = self.reseal().await?;
-        if active != was_active || resealed > 0 {
-            let note = AuditNote {
-                at: self.clock().now(),
-                actor: scope.actor(),
-                action: AuditAction::SealingKeyActivated,
-                account: None,
-                subject: active.to_string(),
-                details: format!(r#"{{"previous":"{was_active}","resealed":{resealed}}}"#),
-            };
-            self.store().note(vec![note]).await?;
-        }
-        self.sealing_state(sealing, resealed).await
+        Ok(ring)
+    }
+
+    async fn note_active_key(
+        &self,
+        actor: Actor,
+        active: SealingKeyId,
+        previous: Option<SealingKeyId>,
+    ) -> Result<(), EngineError> {
+        let previous = previous.map(|previous| previous.to_string());
+        let note = AuditNote {
+            at: self.clock().now(),
+            actor,
+            action: AuditAction::SealingKeyActivated,
+            account: None,
+            subject: active.to_string(),
+            details: serde_json::json!({"previous": previous}).to_string(),
+        };
+        Ok(self.store().note(vec![note]).await?)
     }
 
     /// Seals again what is not under the active key; answers how much that was.
@@ -108,22 +134,23 @@ impl Engine {
         }
     }
 
-    /// Seals again at the start, for whoever changed the ring while nothing ran.
+    /// Seals again at the start, for whoever changed the ring while nothing ran. A text that cannot
+    /// be sealed again hurts its own account only, so the start goes on.
     pub(crate) async fn reseal_at_start(&self) -> Result<(), EngineError> {
         let Some(sealing) = self.sealing_if_any() else { return Ok(()) };
-        let resealed = self.reseal().await?;
-        if resealed > 0 {
-            let active = sealing.in_use().active().id();
-            tracing::info!(secrets = resealed, key = %active, "sealed again under the active key");
-            let note = AuditNote {
-                at: self.clock().now(),
-                actor: Actor::System,
-                action: AuditAction::SealingKeyActivated,
-                account: None,
-                subject: active.to_string(),
-                details: format!(r#"{{"resealed":{resealed}}}"#),
-            };
-            self.store().note(vec![note]).await?;
+        let active = sealing.in_use().active().id();
+        let sealed = self.store().sealing_keys().await?;
+        if let Some((previous, _)) = sealed.iter().find(|(id, _)| *id != active) {
+            self.note_active_key(Actor::System, active, Some(*previous)).await?;
+            match self.reseal().await {
+                Ok(secrets) => {
+                    tracing::info!(secrets, key = %active, "sealed again under the active key");
+                }
+                Err(error) => {
+                    let cause = error.cause().map(|cause| &**cause);
+                    tracing::error!(%error, cause, "not all could be sealed again");
+                }
+            }
         }
         Ok(())
     }

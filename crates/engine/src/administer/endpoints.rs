@@ -74,7 +74,10 @@ impl Engine {
             self.store().create_endpoint(endpoint.clone(), contract.endpoints_max(), note).await;
         self.registry().forget(account);
         match created? {
-            EndpointCreated::Created => Ok(endpoint),
+            EndpointCreated::Created => {
+                self.reveals().forget([account.as_u128(), endpoint.id.as_u128()]);
+                Ok(endpoint)
+            }
             EndpointCreated::LimitReached => Err(EngineError::new(
                 ErrorCode::LimitReached,
                 format!(
@@ -127,7 +130,10 @@ impl Engine {
         let rotated = self.store().rotate_secret(account, id, new, overlap, note).await;
         self.registry().forget(account);
         match rotated? {
-            SecretRotated::Rotated(endpoint) => Ok(*endpoint),
+            SecretRotated::Rotated(endpoint) => {
+                self.reveals().forget([account.as_u128(), id.as_u128()]);
+                Ok(*endpoint)
+            }
             SecretRotated::StillOverlapping(StillOverlapping { signs_until }) => {
                 let until = signs_until.to_rfc3339_millis();
                 Err(EngineError::new(
@@ -165,7 +171,8 @@ impl Engine {
         Ok(roster.ok_or_else(|| EngineError::not_found("account"))?.endpoints.clone())
     }
 
-    /// Changes an endpoint; holds from the answer on.
+    /// Changes an endpoint; holds from the answer on. What changes nothing is answered and leaves
+    /// no entry.
     pub async fn change_endpoint(
         &self,
         scope: Scope,
@@ -178,6 +185,11 @@ impl Engine {
             && *url != before.url
         {
             self.probe(before.contract, url).await?;
+        }
+        let mut after = before.clone();
+        change.clone().apply(&mut after, before.updated_at);
+        if after == before {
+            return Ok(before);
         }
         let note = self.deed(scope).endpoint_changed(&before, change.clone());
         let changed = self.store().change_endpoint(before.account, id, change, note).await;

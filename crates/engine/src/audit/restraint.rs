@@ -1,7 +1,8 @@
 //! Keeps what is noted without being a change from being noted again and again.
 //!
 //! Promise: the first look at a secret is always noted; no flood of refused keys writes more than
-//! [`REFUSALS_PER_MINUTE_MAX`] entries a minute. Bounded memory.
+//! [`REFUSALS_PER_MINUTE_MAX`] entries a minute, and made-up keys do not crowd out those that exist.
+//! Bounded memory.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
@@ -17,8 +18,8 @@ const REVEAL_LASTS: Duration = Duration::from_mins(1);
 /// Most looks remembered: less than a megabyte. Beyond it each look is noted again.
 const REVEALS_KEPT_MAX: usize = 10_000;
 
-/// Most refused keys noted in a minute, in the whole installation: enough to see an attack and what
-/// it tries, 86,400 entries a day at the worst. The rest counts in a metric.
+/// Most refused keys of each kind noted in a minute, in the whole installation: enough to see an
+/// attack and what it tries, and few enough for the disk. The rest counts in a metric.
 const REFUSALS_PER_MINUTE_MAX: usize = 60;
 
 const MINUTE_MILLIS: i64 = 60_000;
@@ -44,6 +45,12 @@ impl Reveals {
             noted.insert((key, of), now);
         }
     }
+
+    /// Forgets every look at these: there is something new to see.
+    pub(crate) fn forget(&self, of: [u128; 2]) {
+        let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.retain(|(_, seen), _| !of.contains(seen));
+    }
 }
 
 /// Whether a look at `at` still counts. One in the future is of a clock that was set back since.
@@ -60,9 +67,12 @@ pub(super) enum Refusal {
     Counted,
 }
 
-/// Which refused keys were noted in this minute.
+/// Which refused keys were noted in this minute: those that exist, and those that do not.
 #[derive(Default)]
-pub(crate) struct Refusals(Mutex<RefusedThisMinute>);
+pub(crate) struct Refusals {
+    known: Mutex<RefusedThisMinute>,
+    unknown: Mutex<RefusedThisMinute>,
+}
 
 #[derive(Default)]
 struct RefusedThisMinute {
@@ -72,8 +82,9 @@ struct RefusedThisMinute {
 
 impl Refusals {
     /// What to do about the refusal of this key now.
-    pub(super) fn judge(&self, public_part: &str, now: Timestamp) -> Refusal {
-        let mut refused = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn judge(&self, public_part: &str, is_known: bool, now: Timestamp) -> Refusal {
+        let refused = if is_known { &self.known } else { &self.unknown };
+        let mut refused = refused.lock().unwrap_or_else(PoisonError::into_inner);
         let minute = now.as_millis().div_euclid(MINUTE_MILLIS);
         if refused.minute != minute {
             refused.minute = minute;
@@ -115,6 +126,16 @@ mod tests {
     }
 
     #[test]
+    fn a_look_at_something_new_is_noted_again() {
+        let reveals = Reveals::default();
+        reveals.remember(None, 7, at(0));
+        reveals.remember(None, 8, at(0));
+        reveals.forget([7, 9]);
+        assert!(!reveals.was_noted(None, 7, at(1)));
+        assert!(reveals.was_noted(None, 8, at(1)));
+    }
+
+    #[test]
     fn remembered_looks_are_bounded_and_old_ones_make_room() {
         let reveals = Reveals::default();
         for of in 0..=REVEALS_KEPT_MAX as u128 {
@@ -130,14 +151,16 @@ mod tests {
     #[test]
     fn a_refused_key_is_noted_once_a_minute_and_sixty_keys_at_most() {
         let refusals = Refusals::default();
-        assert_eq!(refusals.judge("a", at(0)), Refusal::Noted);
-        assert_eq!(refusals.judge("a", at(59)), Refusal::Counted);
-        assert_eq!(refusals.judge("a", at(60)), Refusal::Noted);
+        assert_eq!(refusals.judge("a", false, at(0)), Refusal::Noted);
+        assert_eq!(refusals.judge("a", false, at(59)), Refusal::Counted);
+        assert_eq!(refusals.judge("a", false, at(60)), Refusal::Noted);
         let noted = (0..1_000)
-            .filter(|number| refusals.judge(&number.to_string(), at(61)) == Refusal::Noted)
+            .filter(|number| refusals.judge(&number.to_string(), false, at(61)) == Refusal::Noted)
             .count();
         assert_eq!(noted, 59);
-        assert_eq!(refusals.0.lock().unwrap().public_parts.len(), REFUSALS_PER_MINUTE_MAX);
-        assert_eq!(refusals.judge("a", at(120)), Refusal::Noted);
+        let unknown = refusals.unknown.lock().unwrap().public_parts.len();
+        assert_eq!(unknown, REFUSALS_PER_MINUTE_MAX);
+        assert_eq!(refusals.judge("b", true, at(61)), Refusal::Noted, "a key that exists");
+        assert_eq!(refusals.judge("a", false, at(120)), Refusal::Noted);
     }
 }

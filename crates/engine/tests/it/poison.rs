@@ -16,8 +16,10 @@ use engine::sender::{Exchange, Request, Sender};
 use engine::settings::Settings;
 use engine::{Engine, Parts};
 use store::SharedStore;
+use store::fault::{FaultStore, Method};
 use store::memory::MemoryStore;
 use testkit::doubles::{Reply, ScriptedSender, SeededEntropy, TestClock};
+use testkit::gate::Gate;
 use tokio::sync::Notify;
 
 use crate::harness::{Scene, an_event};
@@ -179,4 +181,36 @@ async fn what_was_set_aside_can_be_replayed() {
     mended.engine.replay_delivery(Scope::OPERATOR, aside.id).await.unwrap();
     mended.drain().await;
     assert_eq!(mended.count_in(StateName::Delivered).await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_else_is_attempted_alone_until_the_outcome_of_the_one_before_is_written_down() {
+    let sender = ScriptedSender::new();
+    let silent = Gate::new();
+    sender.script(URL, vec![Reply::status(200).held_by(&silent); 4]);
+    let mut store = Arc::new(MemoryStore::new());
+    for life in 1..=2 {
+        let scene = Scene::with(store.clone(), sender.clone(), Settings::default(), life).await;
+        if life == 1 {
+            let (account, _) = scene.subscriber("john", URL).await;
+            scene.publish(&account).await;
+            scene.publish(&account).await;
+        }
+        // Both are on their way when the process dies.
+        sender.wait_for(2 * usize::try_from(life).unwrap()).await;
+        scene.engine.abandon();
+        store = Arc::new(store.reopen());
+    }
+
+    let faults = Arc::new(FaultStore::new(store));
+    let mut stall = faults.stall(Method::Record);
+    let scene = Scene::with(faults.clone(), sender.clone(), Settings::default(), 3).await;
+    sender.wait_for(5).await;
+    stall.reached_by(1).await;
+    scene.pass(Duration::from_secs(5)).await;
+    assert_eq!(sender.requests().len(), 5, "the other waits");
+    stall.release();
+    scene.drain().await;
+    assert_eq!(sender.requests().len(), 6);
+    assert_eq!(scene.count_in(StateName::Delivered).await, 2);
 }
