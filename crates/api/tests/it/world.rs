@@ -83,6 +83,8 @@ pub(crate) struct Picture {
     deliveries: Vec<Delivery>,
     attempts: Vec<Vec<Attempt>>,
     counts: Counts,
+    /// What the audit log says, but for the refusals of keys, which others' attempts are.
+    log: Vec<AuditNote>,
 }
 
 impl World {
@@ -181,7 +183,10 @@ impl World {
         for delivery in &deliveries {
             attempts.push(store.list_attempts(delivery.id).await.unwrap());
         }
+        let log = store.read_audit(0, usize::MAX).await.unwrap();
+        let log = log.into_iter().map(|entry| entry.note);
         Picture {
+            log: log.filter(|note| note.action != AuditAction::KeyRefused).collect(),
             rosters,
             keys,
             events: store.list_events(EventFilter::default(), all).await.unwrap().items,
