@@ -108,7 +108,8 @@ fn ring(store: &Path, file: &KeyFile, fill_random: &FillRandom) -> Result<KeyRin
     if folder.is_some_and(|folder| !folder.is_dir()) {
         return Err(refused(&OpenError::NoDirectory(store.to_owned())));
     }
-    if store_sqlite::holds_sealed(store).map_err(|error| refused(&error))? {
+    // Looked for again: another that starts here may have made both since.
+    if store_sqlite::holds_sealed(store).map_err(|error| refused(&error))? && !file.exists() {
         return Err(Ending::misconfigured(format!(
             "keys: {} is missing, and what is secret in {} is sealed with its keys; put it back, or \
              name it with --keys or POSTRIDER_KEYS",
@@ -116,8 +117,11 @@ fn ring(store: &Path, file: &KeyFile, fill_random: &FillRandom) -> Result<KeyRin
             store.display()
         )));
     }
-    let ring = file.create(&Vault::make_key(fill_random))?;
-    tracing::info!(file = %file.path().display(), "made the keys that seal secrets; keep a copy apart");
+    let key = Vault::make_key(fill_random);
+    let ring = file.create(&key)?;
+    if *ring.active() == key {
+        tracing::info!(file = %file.path().display(), "made the keys that seal secrets; keep a copy apart");
+    }
     Ok(ring)
 }
 

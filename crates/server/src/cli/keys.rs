@@ -73,6 +73,13 @@ impl Keys {
 
 async fn rotate_keys(config: &Config) -> Result<(), Ending> {
     let StoreLocation::Sqlite(path) = &config.store;
+    if !store_sqlite::holds_sealed(path).map_err(|error| wire::refused(&error))? {
+        return Err(Ending::misconfigured(format!(
+            "keys: nothing is sealed at {} yet; name the service's store with --store or \
+             POSTRIDER_STORE, for example --store sqlite:postrider.db",
+            path.display()
+        )));
+    }
     let file = config.key_file();
     let fill_random = wire::fill_random();
     let vault = Arc::new(Vault::new(file.read()?, Arc::clone(&fill_random)));
@@ -95,12 +102,12 @@ async fn rotate_keys(config: &Config) -> Result<(), Ending> {
             vault.replace_master(ring);
             reseal(&store, &key.id().to_string()).await
         }
-        None => reload(config).await,
+        None => reload(config, &key.id().to_string()).await,
     };
     let secrets = secrets.map_err(|why| {
         Ending::failed(format!(
-            "keys: {} has the new key {}, but it is not in use yet: {why}; it will be with the \
-             next start of the service",
+            "keys: {} has the new key {}, but it is not in use: {why}; if that is the service's \
+             key file, its next start takes it into use",
             file.path().display(),
             key.id()
         ))
@@ -130,12 +137,23 @@ async fn reseal(store: &SqliteStore, key: &str) -> Result<u64, String> {
     Ok(resealed)
 }
 
-/// Asks the running service to take the key file in again.
-async fn reload(config: &Config) -> Result<u64, String> {
+/// Asks the running service to take the key file in again, which must make `key` the active one.
+async fn reload(config: &Config, key: &str) -> Result<u64, String> {
     let asked = tokio::time::timeout(RELOADED_WITHIN, ask(config)).await;
     let answer = asked.map_err(|_| "the service did not answer in time".to_owned())??;
+    let active = answer.get("active").and_then(serde_json::Value::as_str);
     let resealed = answer.get("resealed").and_then(serde_json::Value::as_u64);
-    resealed.ok_or_else(|| "the service's answer was not understood".to_owned())
+    let (Some(active), Some(resealed)) = (active, resealed) else {
+        return Err("the service's answer was not understood".to_owned());
+    };
+    if active != key {
+        return Err(format!(
+            "the service at {} seals under {active} and not under {key}: it reads another key file \
+             (--keys), is another one (--listen), or was given a newer key meanwhile",
+            config.listen
+        ));
+    }
+    Ok(resealed)
 }
 
 async fn ask(config: &Config) -> Result<serde_json::Value, String> {

@@ -262,3 +262,52 @@ async fn a_rotation_that_the_service_cannot_be_told_of_says_what_to_do() {
     assert_eq!(state["keys"].as_array().unwrap().len(), 2, "{state}");
     assert_eq!(state["keys"][1]["secrets"], 0, "{state}");
 }
+
+#[track_caller]
+fn key_ids(file: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(file).unwrap();
+    let keys = text.lines().filter(|line| !line.starts_with('#'));
+    keys.map(|line| line.split(' ').next().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn a_rotation_that_the_service_does_not_follow_fails_and_names_both_keys() {
+    let home = Home::new();
+    let service = home.serve().await;
+    let in_use = key_ids(&key_file(&home)).remove(0);
+    let copy = home.folder().join("copy.keys");
+    std::fs::copy(key_file(&home), &copy).unwrap();
+    let other = Home::new();
+    let other_service = other.serve().await;
+    let other_in_use = key_ids(&key_file(&other)).remove(0);
+
+    let own = service.address.to_string();
+    let of_other = other_service.address.to_string();
+    let copied = copy.to_str().unwrap();
+    for (listen, file, active) in
+        [(&own, copied, &in_use), (&of_other, key_file(&home).to_str().unwrap(), &other_in_use)]
+    {
+        let output = run(&home, &["keys", "rotate", "--listen", listen, "--keys", file]).await;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        let added = &key_ids(Path::new(file))[0];
+        for word in [active, added, "--keys", "--listen", "if that is the service's key file"] {
+            assert!(said.contains(word), "no {word} in {said}");
+        }
+    }
+    let state = service.operator().get("/api/v1/sealing-keys").await;
+    assert_eq!(state["active"], in_use.as_str(), "{state}");
+}
+
+#[tokio::test]
+async fn a_rotation_where_nothing_is_sealed_is_refused_and_writes_nothing() {
+    let home = Home::new();
+    home.serve().await.kill().await;
+    let before = std::fs::read(key_file(&home)).unwrap();
+    let other = Home::new();
+    let file = key_file(&home);
+    let keys = ["keys", "rotate", "--keys", file.to_str().unwrap()];
+    refused(&run(&other, &keys).await, &["nothing is sealed at", "postrider.db", "--store"]);
+    assert_eq!(std::fs::read(&file).unwrap(), before);
+    assert!(!other.store().exists(), "no store is made");
+}
