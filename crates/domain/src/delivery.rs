@@ -113,7 +113,7 @@ pub enum EndReason {
     /// The next attempt would be later than the age limit.
     TooOld,
     /// Its work ended three times without an outcome, the last time alone: it may be what brings
-    /// the process down. A replay tries again.
+    /// the process down. Or its payload can no longer be read. A replay tries again.
     SetAside,
     /// The endpoint was deleted.
     EndpointDeleted,

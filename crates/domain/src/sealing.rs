@@ -9,7 +9,7 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use chacha20poly1305::aead::{Aead, KeyInit, Payload};
+use chacha20poly1305::aead::{Aead, AeadInOut, KeyInit, Payload};
 use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
 use thiserror::Error;
 
@@ -29,6 +29,9 @@ const VERSION: u8 = 1;
 
 /// Bytes before the ciphertext: version, key id, nonce.
 const HEAD_BYTES: usize = 1 + 8 + NONCE_BYTES;
+
+/// Bytes after it, which prove it whole.
+const TAG_BYTES: usize = 16;
 
 /// Which key sealed something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -78,17 +81,18 @@ impl SealingKey {
     /// Seals `plain` for the place that `binding` names. A nonce must never be used twice with a
     /// key: draw it at random.
     pub fn seal(&self, nonce: [u8; NONCE_BYTES], binding: &Binding, plain: &[u8]) -> Vec<u8> {
-        let mut sealed = Vec::with_capacity(HEAD_BYTES + plain.len() + 16);
+        let mut sealed = Vec::with_capacity(HEAD_BYTES + plain.len() + TAG_BYTES);
         sealed.push(VERSION);
         sealed.extend_from_slice(&self.id.0);
         sealed.extend_from_slice(&nonce);
+        sealed.extend_from_slice(plain);
         let associated = binding.associated_data(self.id);
-        let payload = Payload { msg: plain, aad: &associated };
-        let ciphertext = self
+        let text = (&mut sealed[HEAD_BYTES..]).into();
+        let tag = self
             .cipher()
-            .encrypt(&XNonce::from(nonce), payload)
+            .encrypt_inout_detached(&XNonce::from(nonce), &associated, text)
             .expect("a text in memory is shorter than the 256 GiB that the cipher takes");
-        sealed.extend_from_slice(&ciphertext);
+        sealed.extend_from_slice(&tag);
         sealed
     }
 
@@ -327,6 +331,16 @@ mod tests {
         let twice = KeyRing::line(&key(1)).repeat(2);
         assert_eq!(KeyRing::parse(&twice), Err(KeyRingError::Repeated(2)));
         assert_eq!(format!("{:?}", key(1)), "SealingKey(0101010101010101, hidden)");
+    }
+
+    #[test]
+    fn a_sealed_text_is_as_long_as_was_set_aside_for_it() {
+        for length in [0, 1, 63, 64, 65, 100_000] {
+            let plain = vec![7; length];
+            let sealed = key(1).seal([5; NONCE_BYTES], &PLACE, &plain);
+            assert_eq!(sealed.len(), HEAD_BYTES + length + TAG_BYTES);
+            assert_eq!(KeyRing::of(key(1)).open(&PLACE, &sealed), Ok(plain));
+        }
     }
 
     #[test]

@@ -225,20 +225,27 @@ pub(crate) fn open_payload(vault: &Vault, account: AccountId, sealed: &Payload) 
     Ok(Payload { event, event_type, body: Bytes::from(body) })
 }
 
-/// Opens the payloads of what was claimed, each once.
-pub(crate) fn open_payloads(vault: &Vault, claims: &mut [LaneClaim]) -> Result<()> {
-    let mut opened: HashMap<EventId, Arc<Payload>> = HashMap::new();
-    for claimed in claims.iter_mut().flat_map(|claim| &mut claim.claimed) {
-        let sealed = &claimed.payload;
-        let payload = if let Some(payload) = opened.get(&sealed.event) {
-            Arc::clone(payload)
-        } else {
-            Arc::new(open_payload(vault, claimed.account, sealed)?)
-        };
-        opened.insert(payload.event, Arc::clone(&payload));
-        claimed.payload = payload;
+/// Opens the payloads of what was claimed, each once. Takes out of the claims what does not open,
+/// and answers its leases.
+pub(crate) fn open_payloads(vault: &Vault, claims: &mut [LaneClaim]) -> Vec<Lease> {
+    let mut opened: HashMap<EventId, Option<Arc<Payload>>> = HashMap::new();
+    let mut shut = Vec::new();
+    for claim in claims {
+        claim.claimed.retain_mut(|claimed| {
+            let payload = opened.entry(claimed.payload.event).or_insert_with(|| {
+                open_payload(vault, claimed.account, &claimed.payload)
+                    .inspect_err(|error| tracing::error!(%error, "its deliveries are set aside"))
+                    .map_or(None, |payload| Some(Arc::new(payload)))
+            });
+            if let Some(payload) = payload {
+                claimed.payload = Arc::clone(payload);
+            } else {
+                shut.push(claimed.lease);
+            }
+            payload.is_some()
+        });
     }
-    Ok(())
+    shut
 }
 
 fn next_due_at(ledger: &Ledger<'_>, endpoint: EndpointId) -> Result<Option<Timestamp>> {

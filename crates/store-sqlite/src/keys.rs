@@ -1,10 +1,12 @@
 //! The keys that seal what is kept: checked when a file is opened, counted, and exchanged.
 //!
-//! Promise: a file opens only with every master key that it needs; nothing is served in clear, and
+//! Promise: a file opens only with every master key that it needs, while single damaged rows hurt
+//! none but their own account; nothing is served in clear, and
 //! nothing is sealed under a data key that is not in the file. Neighbours: `store::vault` holds the
 //! keys, `upgrade` seals what was clear, `row` opens and seals endpoints.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 
 use domain::id::{AccountId, EndpointId};
 use domain::sealing::{Binding, KeyRing, OpenError, SealingKey, SealingKeyId, sealed_under};
@@ -14,7 +16,7 @@ use store::vault::Vault;
 use crate::catalogue::find;
 use crate::failure::{Failure, Result};
 use crate::ledger::Ledger;
-use crate::row::{Fields, SealedTexts};
+use crate::row::{Fields, SealedTexts, hex};
 use crate::writer::Haste;
 use crate::{Answer, SqliteStore};
 
@@ -64,13 +66,7 @@ pub(crate) fn take_into_use(
     vault: &Vault,
 ) -> std::result::Result<(), KeysRefused> {
     let master = vault.master();
-    let mut unproven = BTreeSet::new();
-    for (id, _) in counted(connection)? {
-        if !master.keys().iter().any(|key| key.id() == id) {
-            return Err(KeysRefused::Missing(id));
-        }
-        unproven.insert(id);
-    }
+    let mut unproven: BTreeSet<_> = counted(connection)?.into_iter().map(|(id, _)| id).collect();
     let mut keys = Vec::new();
     for stored in stored_keys(connection)? {
         let refused = |error| KeysRefused::of(error, stored.unreadable());
@@ -83,12 +79,35 @@ pub(crate) fn take_into_use(
         unproven.remove(&sealed_under(&sealed).map_err(refused)?);
     }
     for id in unproven {
-        if !opens_a_secret(connection, &master, id)? {
-            return Err(KeysRefused::Wrong(id));
-        }
+        prove_by_endpoints(connection, &master, id)?;
     }
     let none = Failure::Unreadable { table: "data_keys", column: "sealed", row: "1".to_owned() };
     vault.set_data(ring_of(keys).ok_or(KeysRefused::Damaged(none))?);
+    Ok(())
+}
+
+/// Refuses a ring that lacks the key, or has another of its id, if more than one endpoint needs it.
+/// One alone is taken for damaged: it is named, and its account learns of it when it is read.
+fn prove_by_endpoints(
+    connection: &Connection,
+    master: &KeyRing,
+    id: SealingKeyId,
+) -> std::result::Result<(), KeysRefused> {
+    if opens_a_secret(connection, master, id)? {
+        return Ok(());
+    }
+    let endpoints = endpoints_under(connection, id)?;
+    if endpoints.len() > 1 {
+        let is_known = master.keys().iter().any(|key| key.id() == id);
+        return Err(if is_known { KeysRefused::Wrong(id) } else { KeysRefused::Missing(id) });
+    }
+    for endpoint in endpoints {
+        tracing::error!(
+            "endpoints row {} does not open: its texts are damaged, or the key file lacks the \
+             key {id} or has another of that id",
+            hex(&endpoint)
+        );
+    }
     Ok(())
 }
 
@@ -184,6 +203,20 @@ fn opens_a_secret(connection: &Connection, master: &KeyRing, id: SealingKeyId) -
     Ok(false)
 }
 
+/// One or two of the endpoints that have a text sealed under the key, by their ids as stored.
+fn endpoints_under(connection: &Connection, id: SealingKeyId) -> Result<Vec<Vec<u8>>> {
+    let mut statement = connection.prepare(
+        "SELECT id FROM endpoints WHERE substr(secret, 2, 8) = ?1 \
+         OR substr(previous_secret, 2, 8) = ?1 OR substr(headers, 2, 8) = ?1 LIMIT 2",
+    )?;
+    let mut rows = statement.query([id.to_bytes()])?;
+    let mut endpoints = Vec::new();
+    while let Some(row) = rows.next()? {
+        endpoints.push(Fields::new("endpoints", row).get("id")?);
+    }
+    Ok(endpoints)
+}
+
 /// The master keys that seal something, and how much.
 fn counted(connection: &Connection) -> Result<Vec<(SealingKeyId, u64)>> {
     let mut statement = connection.prepare_cached(&format!(
@@ -240,29 +273,50 @@ impl StoredTexts {
     }
 }
 
+/// Before the first row of every table.
+pub(crate) const TABLE_START: i64 = i64::MIN;
+
 /// What a step of sealing again found to do.
 struct Stale {
     /// The pepper or a data key.
     has_keys: bool,
     /// Endpoints: as stored, and sealed again.
     endpoints: Vec<(StoredTexts, SealedTexts)>,
+    /// Where the last of them stands.
+    place: i64,
 }
 
 impl Stale {
-    fn find(connection: &Connection, vault: &Vault, rows_max: usize) -> Result<Self> {
+    /// Looks from `after` on, and from the start if there is nothing more.
+    fn find(connection: &Connection, vault: &Vault, after: i64, rows_max: usize) -> Result<Self> {
+        if after > TABLE_START
+            && let Ok(stale) = Self::find_after(connection, vault, after, rows_max)
+            && (stale.has_keys || !stale.endpoints.is_empty())
+        {
+            return Ok(stale);
+        }
+        Self::find_after(connection, vault, TABLE_START, rows_max)
+    }
+
+    fn find_after(
+        connection: &Connection,
+        vault: &Vault,
+        after: i64,
+        rows_max: usize,
+    ) -> Result<Self> {
         let active = vault.master().active().id().to_bytes();
         let has_keys = "SELECT EXISTS (SELECT 1 FROM data_keys WHERE substr(sealed, 2, 8) <> ?1) \
              OR EXISTS (SELECT 1 FROM meta \
              WHERE name = 'pepper' AND substr(value, 2, 8) <> ?1)";
         let has_keys =
             connection.prepare_cached(has_keys)?.query_row([active], |row| row.get(0))?;
-        let mut stale = Self { has_keys, endpoints: Vec::new() };
+        let mut stale = Self { has_keys, endpoints: Vec::new(), place: after };
         let mut statement = connection.prepare_cached(
-            "SELECT id, account, secret, previous_secret, headers FROM endpoints \
-             WHERE substr(secret, 2, 8) <> ?1 OR substr(headers, 2, 8) <> ?1 \
-             OR coalesce(substr(previous_secret, 2, 8) <> ?1, 0)",
+            "SELECT rowid AS place, id, account, secret, previous_secret, headers FROM endpoints \
+             WHERE rowid > ?2 AND (substr(secret, 2, 8) <> ?1 OR substr(headers, 2, 8) <> ?1 \
+             OR coalesce(substr(previous_secret, 2, 8) <> ?1, 0)) ORDER BY rowid",
         )?;
-        let mut rows = statement.query([active])?;
+        let mut rows = statement.query(params![active, after])?;
         let mut unreadable = None;
         while stale.endpoints.len() < rows_max
             && let Some(row) = rows.next()?
@@ -270,7 +324,10 @@ impl Stale {
             let fields = Fields::new("endpoints", row);
             let stored = StoredTexts::read(fields)?;
             match stored.seal_again(vault, fields) {
-                Ok(again) => stale.endpoints.push((stored, again)),
+                Ok(again) => {
+                    stale.endpoints.push((stored, again));
+                    stale.place = fields.get("place")?;
+                }
                 // The others must not wait for one that never opens.
                 Err(failure) => unreadable = Some(failure),
             }
@@ -359,7 +416,10 @@ impl SqliteStore {
         // is committed after this, so that a step that finds nothing is right.
         self.write(Haste::AtOnce, 0, |_| Ok(())).await?;
         let vault = self.vault();
-        let stale = self.read(move |connection| Stale::find(connection, &vault, rows_max)).await?;
+        // Steps carry on where the last one ended: from the start, each would read them all.
+        let after = self.sealed_again_to.load(Ordering::Relaxed);
+        let find = move |connection: &Connection| Stale::find(connection, &vault, after, rows_max);
+        let stale = self.read(find).await?;
         if stale.has_keys {
             let step = move |ledger: &mut Ledger<'_>| {
                 ledger.in_savepoint(|ledger| ledger.seal_keys_again(rows_max))
@@ -377,6 +437,7 @@ impl SqliteStore {
             self.write(Haste::CanWait, rows, move |ledger| ledger.replace_texts(&endpoints))
                 .await?;
         }
+        self.sealed_again_to.store(stale.place, Ordering::Relaxed);
         Ok(rows)
     }
 }

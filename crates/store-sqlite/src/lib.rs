@@ -16,6 +16,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 
 use rusqlite::Connection;
 use store::StoreError;
@@ -70,6 +71,8 @@ pub struct SqliteStore {
     readers: Arc<Readers>,
     gauges: Arc<Gauges>,
     vault: Arc<Vault>,
+    /// The row up to which endpoints were sealed again: where the next step carries on.
+    sealed_again_to: AtomicI64,
 }
 
 impl SqliteStore {
@@ -80,7 +83,8 @@ impl SqliteStore {
     pub fn open(path: &Path, vault: Arc<Vault>) -> Result<Self, OpenError> {
         let opened = open::open(path, &vault)?;
         let open::Opened { writer, readers, gauges } = opened;
-        Ok(Self { writer, readers, gauges, vault })
+        let sealed_again_to = AtomicI64::new(keys::TABLE_START);
+        Ok(Self { writer, readers, gauges, vault, sealed_again_to })
     }
 
     /// How the store did since it was opened.

@@ -14,7 +14,7 @@ use store::queue::{
 use crate::accept::{seal_bodies, weight};
 use crate::catalogue::find;
 use crate::claim::{losing, open_payloads};
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::ledger::Ledger;
 use crate::record::SealedRecord;
 use crate::row::Fields;
@@ -25,6 +25,10 @@ use crate::{Answer, SqliteStore};
 pub(crate) const SELECT_NEXT_LANE: &str = "SELECT endpoint, due_at \
      FROM deliveries INDEXED BY deliveries_open \
      WHERE state = 0 AND endpoint > ?1 ORDER BY endpoint, due_at LIMIT 1";
+
+/// Most bytes that are sealed on the caller's thread: a fraction of a millisecond, which other work
+/// that waits for the thread does not notice.
+const SEALED_HERE_BYTES_MAX: usize = 256 * 1024;
 
 impl Ledger<'_> {
     fn begin_session(&mut self, until: Timestamp) -> Result<SessionId> {
@@ -60,8 +64,28 @@ impl Ledger<'_> {
 }
 
 impl SqliteStore {
-    /// Opens the payloads of what was claimed. If one does not open, nothing is claimed after all.
-    async fn open_claims(&self, mut claims: Vec<LaneClaim>) -> Answer<Vec<LaneClaim>> {
+    /// Seals the events' bodies, elsewhere if that takes long.
+    async fn seal_events(&self, mut events: Vec<NewEvent>) -> Answer<Vec<NewEvent>> {
+        let bytes: usize = events.iter().map(|new| new.body.len()).sum();
+        if bytes <= SEALED_HERE_BYTES_MAX {
+            seal_bodies(&self.vault, &mut events);
+            return Ok(events);
+        }
+        let vault = self.vault();
+        let sealing = tokio::task::spawn_blocking(move || {
+            seal_bodies(&vault, &mut events);
+            events
+        });
+        sealing.await.map_err(|_| stopping())
+    }
+
+    /// Opens the payloads of what was claimed. What does not open would come first in its lane for
+    /// ever: it is set aside, and the rest is claimed.
+    async fn open_claims(
+        &self,
+        mut claims: Vec<LaneClaim>,
+        now: Timestamp,
+    ) -> Answer<Vec<LaneClaim>> {
         let claimed = claims.iter().flat_map(|claim| &claim.claimed);
         let leases: Vec<_> = claimed.map(|claimed| claimed.lease).collect();
         if leases.is_empty() {
@@ -69,17 +93,25 @@ impl SqliteStore {
         }
         let vault = self.vault();
         let opening = tokio::task::spawn_blocking(move || {
-            open_payloads(&vault, &mut claims)?;
-            Ok::<_, Failure>(claims)
+            let shut = open_payloads(&vault, &mut claims);
+            (claims, shut)
         });
-        let failed = match opening.await {
-            Ok(Ok(claims)) => return Ok(claims),
-            Ok(Err(failure)) => StoreError::from(failure),
-            Err(_) => StoreError::Unavailable("the process is stopping".to_owned()),
+        let Ok((claims, shut)) = opening.await else {
+            self.give_back(leases, GivenBack::Unused).await?;
+            return Err(stopping());
         };
-        self.give_back(leases, GivenBack::Unused).await?;
-        Err(failed)
+        if !shut.is_empty()
+            && let Err(error) = self.set_aside(shut, now).await
+        {
+            // They stay leased until the session ends; the others must not.
+            tracing::error!(%error, "could not set aside deliveries whose payload does not open");
+        }
+        Ok(claims)
     }
+}
+
+fn stopping() -> StoreError {
+    StoreError::Unavailable("the process is stopping".to_owned())
 }
 
 #[async_trait]
@@ -96,8 +128,8 @@ impl Queue for SqliteStore {
         self.write(Haste::AtOnce, 1, move |ledger| ledger.release_expired(now)).await
     }
 
-    async fn accept(&self, session: SessionId, mut events: Vec<NewEvent>) -> Answer<Vec<Accepted>> {
-        seal_bodies(&self.vault, &mut events);
+    async fn accept(&self, session: SessionId, events: Vec<NewEvent>) -> Answer<Vec<Accepted>> {
+        let events = self.seal_events(events).await?;
         let weight = weight(&events);
         // A remembered key that cannot be read refuses its event, and must not keep half the others.
         let may_fail = events.len() > 1 && events.iter().any(|new| new.idempotency.is_some());
@@ -138,7 +170,7 @@ impl Queue for SqliteStore {
             ledger.in_savepoint(|ledger| ledger.claim_due(session, now, &lanes))
         };
         let claims = self.write(Haste::AtOnce, weight, claim).await?;
-        self.open_claims(claims).await
+        self.open_claims(claims, now).await
     }
 
     async fn give_back(&self, leases: Vec<Lease>, why: GivenBack) -> Answer<Vec<Recorded>> {

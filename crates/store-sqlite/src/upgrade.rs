@@ -3,11 +3,11 @@
 //! Promise: nothing secret of a file of schema 1 is left in clear, neither in its rows nor in pages
 //! that are free or in the log. The rows change in the transaction of the migration, one at a time,
 //! so that memory stays bounded; then the file is written anew, and the file itself remembers that
-//! this is due until it is done. What a disk keeps of blocks that were overwritten is beyond us.
+//! this is due until it is done, be it at a later start. What a disk keeps of blocks that were overwritten is beyond us.
 
 use domain::id::{AccountId, DeliveryId, EndpointId, EventId};
 use domain::sealing::Binding;
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, params};
 use store::vault::Vault;
 
 use crate::keys::make_data_key;
@@ -129,8 +129,9 @@ fn carry_chain(
     Ok(())
 }
 
-/// Writes the file anew and empties its log, if that is due after an upgrade. Takes as much space
-/// again in the directory for temporary files, and in the log.
+/// Writes the file anew and empties its log, if that is due after an upgrade. If the disk does not
+/// let it, that stays due: what is kept is sealed already, so serving it need not wait. Fails only
+/// for a damaged file.
 pub(crate) fn scrub_if_due(connection: &Connection) -> rusqlite::Result<()> {
     let is_due: bool = connection.query_row(
         "SELECT EXISTS (SELECT 1 FROM meta WHERE name = 'scrub_due')",
@@ -141,10 +142,38 @@ pub(crate) fn scrub_if_due(connection: &Connection) -> rusqlite::Result<()> {
         return Ok(());
     }
     tracing::info!("sealed what was kept in clear; writing the database anew, once");
+    match scrub(connection) {
+        Err(error) if !is_damage(&error) => {
+            tracing::error!(
+                %error,
+                "could not write the database anew: plain text may remain in its free pages and \
+                 its log; the next start tries again and needs as much space as the database has"
+            );
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+/// Takes as much space again in the directory for temporary files, and in the log.
+fn scrub(connection: &Connection) -> rusqlite::Result<()> {
+    // The log of the upgrade must not stand beside that of the copy.
+    empty_log(connection)?;
     // In memory the copy would be as large as the database.
     connection.pragma_update(None, "temp_store", "file")?;
-    connection.execute_batch("VACUUM")?;
+    let written = connection.execute_batch("VACUUM");
     connection.pragma_update(None, "temp_store", "memory")?;
-    connection.wal_checkpoint_v2(None::<&str>, rusqlite::wal::CheckpointMode::TRUNCATE)?;
+    // What a copy that failed left in the log is space that the service needs.
+    let emptied = empty_log(connection);
+    written?;
+    emptied?;
     connection.execute("DELETE FROM meta WHERE name = 'scrub_due'", []).map(drop)
+}
+
+fn empty_log(connection: &Connection) -> rusqlite::Result<()> {
+    connection.wal_checkpoint_v2(None::<&str>, rusqlite::wal::CheckpointMode::TRUNCATE).map(drop)
+}
+
+fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
 }

@@ -256,7 +256,8 @@ pub trait Queue: Send + Sync {
 
     /// Leases what is due in the given lanes: pending, not leased, `due_at <= now`, earliest first,
     /// at most `room` each. Answers one [`LaneClaim`] per lane, in order. A lost session is leased
-    /// nothing. Whether an endpoint is enabled is its caller's business.
+    /// nothing. Whether an endpoint is enabled is its caller's business. A delivery whose payload
+    /// the store cannot open is no claim: it is [set aside](Self::set_aside).
     async fn claim_due(
         &self,
         session: SessionId,

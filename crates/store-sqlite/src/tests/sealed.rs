@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use domain::attempt::{Attempt, Outcome, Phases};
 use domain::custom_headers::CustomHeaders;
-use domain::delivery::Transition;
+use domain::delivery::{DeliveryState, EndReason, Transition};
 use domain::endpoint::{Endpoint, EndpointChange};
 use domain::id::{DeliveryId, EndpointId, EventId};
 use domain::page::PageRequest;
@@ -187,7 +187,7 @@ async fn a_sealed_text_moved_to_another_place_does_not_open() {
 }
 
 #[tokio::test]
-async fn a_payload_that_does_not_open_is_neither_claimed_nor_replayed() {
+async fn a_payload_that_does_not_open_is_set_aside_and_the_others_are_claimed() {
     let scene = Scene::open().await;
     scene.publish(1, body()).await.unwrap();
     scene.publish(2, body()).await.unwrap();
@@ -195,15 +195,16 @@ async fn a_payload_that_does_not_open_is_neither_claimed_nor_replayed() {
         .tamper("UPDATE events SET body = (SELECT body FROM events WHERE number = 2) WHERE id > ''")
         .await;
     let lanes = vec![LaneRoom { endpoint: scene.endpoint.id, room: 10 }];
-    let claimed = scene.store.claim_due(scene.session, TEST_START, lanes.clone()).await;
-    names(&claimed.unwrap_err(), "events.body of row 00000000000000000000000000000001");
-    let leased = "SELECT count(*) FROM deliveries WHERE state = 1 OR lost_claims > 0";
-    let leased = scene
-        .write(move |ledger| {
-            Ok(ledger.connection.query_row(leased, [], |row| row.get::<_, i64>(0))?)
-        })
-        .await;
-    assert_eq!(leased.unwrap(), 0);
+    let claims = scene.store.claim_due(scene.session, TEST_START, lanes).await.unwrap();
+    let [claimed] = &claims[0].claimed[..] else { panic!("{claims:?}") };
+    assert_eq!((claimed.lease.delivery, claims[0].next_due_at), (DeliveryId::from_u128(2), None));
+    assert_eq!(claimed.payload.body, body());
+    let shut = scene.store.read_delivery(DeliveryId::from_u128(1)).await.unwrap().unwrap();
+    let set_aside = DeliveryState::Exhausted(EndReason::SetAside);
+    assert_eq!((shut.state, shut.attempts), (set_aside, 0));
+    let counts = scene.store.counts().await.unwrap();
+    assert_eq!((counts.pending, counts.exhausted), (1, 1));
+    // It is not replayed either.
     let delivery = scene.event(3, body()).deliveries[0];
     let (account, note) = (scene.account.id, note_at(TEST_START));
     let event = EventId::from_u128(1);
@@ -288,10 +289,56 @@ async fn one_secret_that_never_opens_keeps_no_other_from_being_sealed_again() {
 }
 
 #[tokio::test]
+async fn a_step_of_sealing_again_carries_on_after_the_one_before_it_and_leaves_none_out() {
+    let scene = Scene::open().await;
+    for number in 2..=3 {
+        let endpoint = an_endpoint(&scene.account, number);
+        scene.store.create_endpoint(endpoint, 10, note_at(TEST_START)).await.unwrap();
+    }
+    let keys = || async {
+        let sql =
+            "SELECT group_concat(hex(substr(secret, 2, 1)), ' ' ORDER BY rowid) FROM endpoints";
+        let read = scene
+            .write(move |ledger| Ok(ledger.connection.query_row(sql, [], |row| row.get(0))?));
+        let keys: String = read.await.unwrap();
+        keys
+    };
+    let rotate_and_step = async |number| {
+        scene.store.vault.replace_master(scene.store.vault.master().with_active(a_key(number)));
+        while scene.store.sealing_keys().await.unwrap().len() < usize::from(number)
+            || keys().await.matches(&format!("{number:02}")).count() == 0
+        {
+            assert!(scene.store.reseal(1).await.unwrap() > 0);
+        }
+    };
+    rotate_and_step(2).await;
+    assert_eq!(keys().await, "02 01 01");
+    rotate_and_step(3).await;
+    assert_eq!(keys().await, "02 03 01");
+    assert_eq!(scene.store.reseal(1).await.unwrap(), 1);
+    assert_eq!(scene.store.reseal(1).await.unwrap(), 1, "from the start");
+    assert_eq!(keys().await, "03 03 03");
+    assert_eq!(scene.store.reseal(1).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn bodies_sealed_beside_the_runtime_are_sealed_and_read_back() {
+    let scene = Scene::open().await;
+    let large = Bytes::from(format!("\"{}\"", PAYLOAD.repeat(20_000)));
+    scene.publish_at_present(1, large.clone()).await;
+    let texts = [PAYLOAD.as_bytes().to_vec()];
+    assert_eq!(found_in_clear(scene.path.parent().unwrap(), &texts), None);
+    let found = scene.store.read_event(EventId::from_u128(1)).await.unwrap().unwrap();
+    assert_eq!(found.event.data, Some(large));
+}
+
+#[tokio::test]
 async fn a_file_opens_only_with_every_key_it_needs() {
     let scene = Scene::open().await;
     scene.publish(1, body()).await.unwrap();
-    // Keys first: after one step the endpoint alone needs the old key.
+    let other = an_endpoint(&scene.account, 2);
+    scene.store.create_endpoint(other, 10, note_at(TEST_START)).await.unwrap();
+    // Keys first: after one step the endpoints alone need the old key.
     let ring = scene.store.vault.master().with_active(a_key(2));
     scene.store.vault.replace_master(ring);
     assert_eq!(scene.store.reseal(1).await.unwrap(), 1);
@@ -367,4 +414,31 @@ async fn one_damaged_secret_does_not_keep_the_file_shut() {
     names(&store.find_endpoint(endpoint.id).await.unwrap_err(), "endpoints.secret");
     assert_eq!(store.read_account(account.id).await.unwrap(), Some(account));
     assert_eq!(store.sealing_keys().await.unwrap(), [(a_key(1).id(), 2)], "headers, a data key");
+}
+
+#[tokio::test]
+async fn one_endpoint_under_a_key_that_does_not_open_it_hurts_its_account_alone() {
+    let scene = Scene::open().await;
+    let other = an_endpoint(&scene.account, 2);
+    scene.store.create_endpoint(other.clone(), 10, note_at(TEST_START)).await.unwrap();
+    // A key that no ring has; and one that the ring has but that sealed nothing else.
+    for key in [9_u8, 2] {
+        scene
+            .write(move |ledger| {
+                ledger.execute(
+                    "UPDATE endpoints SET \
+                     secret = CAST(x'01' || ?1 || substr(secret, 10) AS BLOB) WHERE rowid = 1",
+                    [[key; 8]],
+                )
+            })
+            .await
+            .unwrap();
+        let copy = scene.path.with_extension(key.to_string());
+        let sql = format!("VACUUM INTO '{}'", copy.display());
+        rusqlite::Connection::open(&scene.path).unwrap().execute_batch(&sql).unwrap();
+        let ring = KeyRing::of(a_key(2)).with_active(a_key(1));
+        let store = SqliteStore::open(&copy, a_vault_with(ring)).unwrap();
+        names(&store.find_endpoint(scene.endpoint.id).await.unwrap_err(), "endpoints.secret");
+        assert_eq!(store.find_endpoint(other.id).await.unwrap().as_ref(), Some(&other));
+    }
 }

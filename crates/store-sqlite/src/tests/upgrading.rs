@@ -182,3 +182,39 @@ async fn an_upgrade_that_was_cut_short_before_the_file_was_written_anew_is_finis
         .unwrap();
     assert_eq!(meta, 0, "once");
 }
+
+#[tokio::test]
+async fn a_file_that_cannot_be_written_anew_is_served_and_written_anew_at_a_later_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("postrider.db");
+    write_schema_1(&path);
+    // What SQLite cannot copy: an order that it does not know.
+    let mut connection = Connection::open(&path).unwrap();
+    migrate(&mut connection, MIGRATIONS, &a_vault()).unwrap();
+    connection
+        .execute_batch(
+            "CREATE TABLE extra (text TEXT COLLATE NOCASE); \
+             CREATE INDEX extra_by_text ON extra (text); PRAGMA writable_schema = ON; \
+             UPDATE sqlite_schema SET sql = replace(sql, 'NOCASE', 'UNKNOWN')",
+        )
+        .unwrap();
+    drop(connection);
+    let texts = [b"to-be-hidden".to_vec()];
+    let store = SqliteStore::open(&path, a_vault()).unwrap();
+    assert!(found_in_clear(directory.path(), &texts).is_some(), "in free pages");
+    let data = store.read_event(EventId::from_u128(1)).await.unwrap().unwrap().event.data;
+    assert_eq!(data, Some(Bytes::from(body(1)).slice(8..body(1).len() - 1)));
+    let log = std::fs::metadata(path.with_extension("db-wal")).unwrap().len();
+    assert!(log < 100_000, "the log of the upgrade is gone: {log} bytes");
+    drop(store);
+    let connection = Connection::open(&path).unwrap();
+    connection
+        .execute_batch(
+            "PRAGMA writable_schema = ON; \
+             UPDATE sqlite_schema SET sql = replace(sql, 'UNKNOWN', 'NOCASE')",
+        )
+        .unwrap();
+    drop(connection);
+    drop(SqliteStore::open(&path, a_vault()).unwrap());
+    assert_eq!(found_in_clear(directory.path(), &texts), None);
+}

@@ -148,7 +148,7 @@ pub async fn a_claim_lost_on_trial_is_counted_however_it_is_lost(scene: &mut Sce
             1 => drop(scene.lose_session().await),
             _ => scene.crash().await,
         }
-        let lease = claim_with(scene, &endpoint, SET_ASIDE_AFTER_LOST_CLAIMS).await;
+        let lease = claim_with(scene, &endpoint, TRIAL_AFTER_LOST_CLAIMS + 1).await;
         scene.set_aside(lease).await;
     }
 }
@@ -163,9 +163,9 @@ pub async fn a_trial_ends_with_its_lease(scene: &mut Scene) {
     lose(scene, lease, false).await;
     let lease = claim_with(scene, &endpoint, TRIAL_AFTER_LOST_CLAIMS).await;
     lose(scene, lease, true).await;
-    let lease = claim_with(scene, &endpoint, SET_ASIDE_AFTER_LOST_CLAIMS).await;
+    let lease = claim_with(scene, &endpoint, TRIAL_AFTER_LOST_CLAIMS + 1).await;
     lose(scene, lease, false).await;
-    claim_with(scene, &endpoint, SET_ASIDE_AFTER_LOST_CLAIMS).await;
+    claim_with(scene, &endpoint, TRIAL_AFTER_LOST_CLAIMS + 1).await;
 }
 
 pub async fn a_lost_lease_begins_no_trial(scene: &mut Scene) {
@@ -292,7 +292,7 @@ pub async fn a_replay_of_a_delivery_set_aside_has_lost_no_claim(scene: &mut Scen
     let delivery = suspect(scene, &account, &endpoint).await;
     let lease = claim_with(scene, &endpoint, TRIAL_AFTER_LOST_CLAIMS).await;
     lose(scene, lease, true).await;
-    let lease = claim_with(scene, &endpoint, SET_ASIDE_AFTER_LOST_CLAIMS).await;
+    let lease = claim_with(scene, &endpoint, TRIAL_AFTER_LOST_CLAIMS + 1).await;
     scene.set_aside(lease).await;
     let event = scene.delivery(delivery).await.event;
     scene.replay(&account, event, &endpoint).await;
