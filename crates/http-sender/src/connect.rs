@@ -2,7 +2,7 @@
 //!
 //! Promise: no packet leaves for an address that is not allowed. The URL is judged again, every
 //! address of its name and every name it is an alias of is judged, exactly a judged address is
-//! dialled, and the peer that answered is judged once more. There is one look-up per connection, so
+//! dialled (which must not be this machine's own either), and the peer that answered is judged once more. There is one look-up per connection, so
 //! a name cannot change its answer between the judgement and the call. Whatever cannot be judged
 //! (no answer, an empty one, a failing resolver) is not dialled. Nothing else in this crate opens
 //! connections, but for the one to the operator's own [`crate::proxy`], which is then asked for the
@@ -20,7 +20,9 @@ use tokio_rustls::TlsConnector;
 
 use crate::dial::{Dial, Dialled, Stream};
 use crate::failed::{Failed, with_sources};
-use crate::limits::{ADDRESSES_TRIED_MAX, CONNECT_TIME_MAX, DNS_TIME_MAX, TLS_TIME_MAX};
+use crate::limits::{
+    ADDRESSES_MAX, ADDRESSES_TRIED_MAX, CONNECT_TIME_MAX, DNS_TIME_MAX, TLS_TIME_MAX,
+};
 use crate::resolve::{DnsFailure, Found, Resolve};
 use crate::stopwatch::{Phase, Stopwatch};
 use crate::tls::ALPN_HTTP2;
@@ -69,6 +71,10 @@ impl Connector {
                 let answer = timeout(DNS_TIME_MAX, self.resolver.resolve(name)).await;
                 answer
                     .unwrap_or(Err(DnsFailure::Timeout))
+                    .and_then(|found| match found.addresses.len() {
+                        ..=ADDRESSES_MAX => Ok(found),
+                        _ => Err(DnsFailure::Addresses),
+                    })
                     .map_err(|failure| Failed::new(Failure::Dns, format!("DNS_ERROR: {failure}")))
             }
         }
@@ -84,15 +90,19 @@ impl Connector {
                 blocked(refusal.code(), refusal)
             }
         })?;
-        let mut unopened = addresses.iter().filter(|&&address| !policy.opens(address)).peekable();
+        let is_unopened = |address: &&IpAddr| !policy.opens(**address);
         let reserved = aliases.iter().find(|alias| is_reserved_name(alias));
-        if let (Some(alias), Some(_)) = (reserved, unopened.peek()) {
+        if let Some(alias) = reserved
+            && addresses.iter().any(|address| is_unopened(&address))
+        {
             return Err(blocked(
                 "DNS_FORBIDDEN",
                 format_args!("it is an alias of {alias}, a name reserved for private use"),
             ));
         }
-        match unopened.find(|&&own| self.dialer.is_own(own)) {
+        // Each of these questions costs a socket.
+        let mut unopened = tried(addresses).iter().filter(is_unopened);
+        match unopened.find(|&&address| self.dialer.is_own(address)) {
             Some(own) => Err(blocked("OWN_ADDRESS", format_args!("{own} is this machine"))),
             None => Ok(()),
         }
@@ -102,7 +112,7 @@ impl Connector {
     /// that one that swallows packets does not use up the others' chance.
     async fn dial_first(&self, addresses: &[IpAddr], port: u16) -> Result<Box<dyn Stream>, Failed> {
         let until = Instant::now() + CONNECT_TIME_MAX;
-        let tried = &addresses[..addresses.len().min(ADDRESSES_TRIED_MAX)];
+        let tried = tried(addresses);
         let mut failed = Failed::new(Failure::Connect, "no address was tried");
         for (index, &address) in tried.iter().enumerate() {
             let now = Instant::now();
@@ -148,6 +158,11 @@ impl Connector {
             Err(_) => Err(failed("the handshake did not end in time".to_owned())),
         }
     }
+}
+
+/// Those of the addresses that are dialled, one after the other.
+fn tried(addresses: &[IpAddr]) -> &[IpAddr] {
+    &addresses[..addresses.len().min(ADDRESSES_TRIED_MAX)]
 }
 
 fn blocked(code: &str, why: impl std::fmt::Display) -> Failed {

@@ -4,7 +4,7 @@
 //! only; tests and the simulation bring networks of their own.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::LazyLock;
 
 use async_trait::async_trait;
@@ -50,7 +50,11 @@ impl Dial for TcpDial {
     }
 
     fn is_own(&self, address: IpAddr) -> bool {
-        *BINDING_TELLS && may_be_own(address)
+        let binding_tells = match address {
+            IpAddr::V4(_) => *IPV4_BINDING_TELLS,
+            IpAddr::V6(_) => *IPV6_BINDING_TELLS,
+        };
+        binding_tells && may_be_own(address)
     }
 }
 
@@ -70,15 +74,22 @@ fn may_be_own(address: IpAddr) -> bool {
 const ADDRESS_FAMILY_NOT_SUPPORTED: i32 = 97;
 
 /// False where the system lets anybody bind any address (Linux: `ip_nonlocal_bind`, used by
-/// fail-over pairs); there the question has no answer.
-static BINDING_TELLS: LazyLock<bool> = LazyLock::new(|| {
-    let documentation = Ipv4Addr::new(192, 0, 2, 1);
+/// fail-over pairs); there the question has no answer. Each family has a setting of its own.
+static IPV4_BINDING_TELLS: LazyLock<bool> =
+    LazyLock::new(|| binding_tells(Ipv4Addr::new(192, 0, 2, 1).into()));
+static IPV6_BINDING_TELLS: LazyLock<bool> =
+    LazyLock::new(|| binding_tells(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into()));
+
+/// Whether an address that is nobody's, one for documentation, cannot be bound to.
+fn binding_tells(documentation: IpAddr) -> bool {
     let tells = UdpSocket::bind((documentation, 0)).is_err();
     if !tells {
+        let family = if documentation.is_ipv4() { "IPv4" } else { "IPv6" };
         tracing::warn!(
+            family,
             "this system binds foreign addresses (ip_nonlocal_bind): the machine's own public \
              addresses cannot be told apart and are not refused"
         );
     }
     tells
-});
+}

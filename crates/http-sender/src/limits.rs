@@ -33,6 +33,11 @@ pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Most fields in the head of an answer.
 pub const HEAD_FIELDS_MAX: usize = 100;
 
+/// Most addresses of one name; a name with more is refused as a whole. An answer over TCP could
+/// hold thousands, each to be judged at every new connection; the largest public services give a
+/// dozen per family.
+pub const ADDRESSES_MAX: usize = 64;
+
 /// Most addresses of one name that are tried; all of them are judged.
 pub const ADDRESSES_TRIED_MAX: usize = 8;
 
@@ -40,8 +45,12 @@ pub const ADDRESSES_TRIED_MAX: usize = 8;
 /// in flight, because several endpoints share a host.
 pub const IDLE_PER_ORIGIN_MAX: usize = 64;
 
-/// Most idle HTTP/1.1 connections in all: the most attempts a node has in flight, so that file
-/// descriptors stay bounded by twice that.
+/// Most HTTP/2 connections kept per scheme, host and port. With as many streams on each as
+/// receivers commonly permit, more than all attempts a node has in flight.
+pub const SHARED_PER_ORIGIN_MAX: usize = 8;
+
+/// Most connections kept in all, idle HTTP/1.1 ones and HTTP/2 ones: the most attempts a node has
+/// in flight, so that file descriptors stay bounded by twice that.
 pub const IDLE_MAX: usize = 512;
 
 /// How long a connection may lie idle. Shorter than the idle limits of common servers (60 to 75 s),

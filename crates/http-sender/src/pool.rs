@@ -12,7 +12,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::time::{Instant, sleep};
 
 use crate::connection::{Http1, Http2, Line};
-use crate::limits::{IDLE_MAX, IDLE_PER_ORIGIN_MAX, IDLE_TIME_MAX, SWEEP_EVERY};
+use crate::limits::{
+    IDLE_MAX, IDLE_PER_ORIGIN_MAX, IDLE_TIME_MAX, SHARED_PER_ORIGIN_MAX, SWEEP_EVERY,
+};
 
 #[derive(Default)]
 pub(crate) struct Pool {
@@ -22,8 +24,8 @@ pub(crate) struct Pool {
 #[derive(Default)]
 struct Connections {
     by_origin: HashMap<Box<str>, Origin>,
-    /// HTTP/1.1 connections in all.
-    idle: usize,
+    /// Connections in all. HTTP/2 ones count while they are used, too.
+    kept: usize,
     sweeping: bool,
 }
 
@@ -50,7 +52,7 @@ impl Pool {
                     return Some(Line::Http2(stream));
                 }
                 let idle = found.http1.pop()?;
-                connections.idle -= 1;
+                connections.kept -= 1;
                 idle
             };
             if idle.since.elapsed() < IDLE_TIME_MAX && idle.connection.is_usable() {
@@ -62,7 +64,7 @@ impl Pool {
     /// Keeps a connection for the next request. When there is no room it is closed instead.
     pub(crate) fn put(self: &Arc<Self>, origin: &str, connection: Box<Http1>) {
         let mut connections = self.lock();
-        if connections.idle >= IDLE_MAX {
+        if connections.kept >= IDLE_MAX {
             return;
         }
         let idle = Idle { connection, since: Instant::now() };
@@ -75,22 +77,31 @@ impl Pool {
             let origin = connections.by_origin.entry(origin.into()).or_default();
             origin.http1.push(idle);
         }
-        connections.idle += 1;
+        connections.kept += 1;
         self.keep_sweeping(&mut connections);
     }
 
-    /// Shares an HTTP/2 connection, unless there is a good one already.
+    /// Shares an HTTP/2 connection, unless there is a good one already. When there is no room, it
+    /// closes with its last stream instead.
     pub(crate) fn share(self: &Arc<Self>, origin: &str, connection: &Arc<Http2>) {
         let mut connections = self.lock();
+        if connections.kept >= IDLE_MAX {
+            return;
+        }
         let found = connections.by_origin.entry(origin.into()).or_default();
+        let before = found.http2.len();
         found.http2.retain(|other| other.is_usable());
-        if !found.http2.iter().any(|other| other.has_room()) {
+        let lost = before - found.http2.len();
+        let has_place = found.http2.len() < SHARED_PER_ORIGIN_MAX;
+        let is_wanted = has_place && !found.http2.iter().any(|other| other.has_room());
+        if is_wanted {
             found.http2.push(Arc::clone(connection));
         }
+        connections.kept = connections.kept - lost + usize::from(is_wanted);
         self.keep_sweeping(&mut connections);
     }
 
-    /// One task looks after all idle connections, and only while there are any.
+    /// One task looks after all kept connections, and only while there are any.
     fn keep_sweeping(self: &Arc<Self>, connections: &mut Connections) {
         if !connections.sweeping {
             connections.sweeping = true;
@@ -101,16 +112,16 @@ impl Pool {
     /// Drops what is old or closed. False when nothing is left.
     fn sweep_once(&self) -> bool {
         let mut connections = self.lock();
-        let mut idle = 0;
+        let mut kept = 0;
         connections.by_origin.retain(|_, origin| {
             origin.http1.retain_mut(|idle| {
                 idle.since.elapsed() < IDLE_TIME_MAX && idle.connection.is_usable()
             });
             origin.http2.retain(|connection| connection.is_usable() && !connection.was_idle());
-            idle += origin.http1.len();
+            kept += origin.http1.len() + origin.http2.len();
             !origin.http1.is_empty() || !origin.http2.is_empty()
         });
-        connections.idle = idle;
+        connections.kept = kept;
         connections.sweeping = !connections.by_origin.is_empty();
         connections.sweeping
     }
@@ -127,5 +138,71 @@ async fn sweep(pool: Weak<Pool>) {
             Some(pool) if pool.sweep_once() => {}
             _ => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::DuplexStream;
+
+    use super::*;
+    use crate::limits::STREAMS_PER_CONNECTION_MAX;
+    use crate::wire::Wire;
+
+    /// A fresh connection and the receiver's end of it.
+    async fn http2() -> (Arc<Http2>, DuplexStream) {
+        let (near, far) = tokio::io::duplex(1_024);
+        (Http2::open(Wire::new(Box::new(near))).await.unwrap(), far)
+    }
+
+    fn is_shared(connection: &Arc<Http2>) -> bool {
+        Arc::strong_count(connection) > 1
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn http2_connections_count_among_all_that_are_kept() {
+        let pool = Arc::new(Pool::default());
+        let mut receivers = Vec::new();
+        for number in 0..IDLE_MAX {
+            let (connection, receiver) = http2().await;
+            pool.share(&format!("https://n{number}.com"), &connection);
+            assert!(is_shared(&connection), "{number}");
+            receivers.push(receiver);
+        }
+        let (late, _receiver) = http2().await;
+        pool.share("https://late.com", &late);
+        assert!(!is_shared(&late));
+        let (near, _far) = tokio::io::duplex(1_024);
+        let http1 = Http1::open(Wire::new(Box::new(near))).await.unwrap();
+        pool.put("https://late.com", Box::new(http1));
+        assert!(pool.take("https://late.com").is_none());
+
+        // Once one is lost there is room for another.
+        drop(receivers.pop());
+        sleep(SWEEP_EVERY * 3 / 2).await;
+        pool.share("https://late.com", &late);
+        assert!(is_shared(&late));
+    }
+
+    #[tokio::test]
+    async fn one_host_has_eight_shared_connections_at_most() {
+        let pool = Arc::new(Pool::default());
+        let mut receivers = Vec::new();
+        let mut streams = Vec::new();
+        for number in 0..=SHARED_PER_ORIGIN_MAX {
+            let (connection, receiver) = http2().await;
+            pool.share("https://a.com", &connection);
+            assert_eq!(is_shared(&connection), number < SHARED_PER_ORIGIN_MAX, "{number}");
+            streams.extend((0..STREAMS_PER_CONNECTION_MAX).map(|_| connection.begin()));
+            receivers.push(receiver);
+        }
+        // The ninth lives as long as its streams.
+        assert_eq!(pool.lock().kept, SHARED_PER_ORIGIN_MAX);
+        // Those that fell make room.
+        drop((streams, receivers));
+        let (another, _receiver) = http2().await;
+        pool.share("https://a.com", &another);
+        assert!(is_shared(&another));
+        assert_eq!(pool.lock().kept, 1);
     }
 }

@@ -19,7 +19,7 @@ use hickory_resolver::proto::rr::rdata::CNAME;
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use hickory_resolver::{TokioResolver, system_conf};
 
-use crate::limits::DNS_TIME_MAX;
+use crate::limits::{ADDRESSES_MAX, DNS_TIME_MAX};
 
 /// An answer is believed at least this long, so that a name with a TTL of 0 costs no look-up per
 /// connection.
@@ -31,8 +31,13 @@ const TTL_MAX: Duration = Duration::from_mins(5);
 /// The same for "there is no such name": short, because a customer may be about to create it.
 const NEGATIVE_TTL_MAX: Duration = Duration::from_secs(30);
 
-/// Answers kept. Two per name.
-const CACHE_ANSWERS_MAX: u64 = 16 * 1024;
+/// Answers kept. Two per name, and as many for its alias: a thousand names at the least. At the
+/// 64 KiB that one DNS message can have they take some 256 MiB, if somebody makes all of them so.
+const CACHE_ANSWERS_MAX: u64 = 4_096;
+
+/// Most records of an answer that is kept: all addresses a name may have, and as many about aliases
+/// and name servers. A record takes several times its size in the message.
+const CACHE_RECORDS_MAX: usize = 2 * ADDRESSES_MAX;
 
 /// Longest chain of aliases; common content networks need three or four.
 pub const ALIASES_MAX: usize = 8;
@@ -52,6 +57,9 @@ pub enum DnsFailure {
     /// The name is an alias of an alias and so on, perhaps of itself.
     #[error("a chain of more than {ALIASES_MAX} aliases")]
     Aliases,
+    /// The name has too many addresses to judge.
+    #[error("more than {ADDRESSES_MAX} addresses")]
+    Addresses,
     /// Anything else, for the operator.
     #[error("{0}")]
     Other(String),
@@ -155,31 +163,33 @@ impl Resolve for HickoryResolver {
     }
 }
 
+/// Follows the aliases from the name on to its addresses.
+///
+/// Hickory follows them too, but whatever it has in its cache comes without the way to it, or with
+/// that of another name. Only links that begin at our name count, and missing ones are asked for.
 async fn look_up(
     resolver: &TokioResolver,
     name: &Name,
     kind: RecordType,
 ) -> Result<Found, DnsFailure> {
-    match resolver.lookup(name.clone(), kind).await {
-        Ok(answer) => follow(name, answer.answers()),
-        Err(NetError::Timeout) => Err(DnsFailure::Timeout),
-        Err(error) if error.is_no_records_found() => Err(DnsFailure::NoAddress),
-        Err(error) => Err(DnsFailure::Other(error.to_string())),
-    }
-}
-
-/// Follows the aliases from the name on to its addresses.
-fn follow(name: &Name, records: &[Record]) -> Result<Found, DnsFailure> {
     let mut found = Found::default();
-    let mut owner = match records.iter().find(|record| record.name == *name) {
-        Some(_) => name,
-        // The resolver knew the rest of a chain already and gives that alone.
-        None => records.first().map_or(name, |record| &record.name),
-    };
-    while let Some(target) = records.iter().find_map(|record| match &record.data {
-        RData::CNAME(CNAME(target)) if record.name == *owner => Some(target),
-        _ => None,
-    }) {
+    let mut owner = name.clone();
+    let mut records = ask(resolver, &owner, kind).await?;
+    loop {
+        let known = alias(&records, &owner);
+        let is_missing = known.is_none();
+        if is_missing {
+            let addresses = records.iter().filter(|record| record.name == owner);
+            found.addresses = addresses.filter_map(|record| record.data.ip_addr()).collect();
+            if !found.addresses.is_empty() {
+                return Ok(found);
+            }
+        }
+        let target = match known {
+            Some(target) => target,
+            None => alias(&ask(resolver, &owner, RecordType::CNAME).await?, &owner)
+                .ok_or(DnsFailure::NoAddress)?,
+        };
         if found.aliases.len() == ALIASES_MAX {
             return Err(DnsFailure::Aliases);
         }
@@ -187,10 +197,40 @@ fn follow(name: &Name, records: &[Record]) -> Result<Found, DnsFailure> {
         text.truncate(text.trim_end_matches('.').len());
         found.aliases.push(text);
         owner = target;
+        if is_missing {
+            records = ask(resolver, &owner, kind).await?;
+        }
     }
-    let addresses = records.iter().filter(|record| record.name == *owner);
-    found.addresses = addresses.filter_map(|record| record.data.ip_addr()).collect();
-    if found.addresses.is_empty() { Err(DnsFailure::NoAddress) } else { Ok(found) }
+}
+
+/// The name that this one is an alias of.
+fn alias(records: &[Record], owner: &Name) -> Option<Name> {
+    records.iter().find_map(|record| match &record.data {
+        RData::CNAME(CNAME(target)) if record.name == *owner => Some(target.clone()),
+        _ => None,
+    })
+}
+
+async fn ask(
+    resolver: &TokioResolver,
+    name: &Name,
+    kind: RecordType,
+) -> Result<Vec<Record>, DnsFailure> {
+    let answer = match resolver.lookup(name.clone(), kind).await {
+        Ok(answer) => answer,
+        Err(NetError::Timeout) => return Err(DnsFailure::Timeout),
+        Err(error) if error.is_no_records_found() => return Err(DnsFailure::NoAddress),
+        Err(error) => return Err(DnsFailure::Other(error.to_string())),
+    };
+    let sections = [answer.answers(), answer.authorities(), answer.additionals()];
+    if sections.iter().map(|section| section.len()).sum::<usize>() > CACHE_RECORDS_MAX {
+        resolver.clear_lookup_cache(name.clone(), kind);
+        // The end of a chain of aliases is kept under its own name, too.
+        for record in answer.answers() {
+            resolver.clear_lookup_cache(record.name.clone(), kind);
+        }
+    }
+    Ok(answer.answers().to_vec())
 }
 
 #[cfg(test)]

@@ -247,19 +247,23 @@ async fn accept(
                         );
                         crowd.add(pulse, tasks.spawn(connection));
                     }
-                    Err(error) => {
+                    Err(error) if is_ours(&error) => {
                         tracing::warn!(%error, "could not accept a connection; trying on");
-                        if is_out_of_files(&error) {
-                            crowd.make_room();
-                        }
+                        crowd.make_room();
                         tokio::time::sleep(REFUSED_PAUSE).await;
                     }
+                    Err(error) => tracing::debug!(%error, "a connection broke before its begin"),
                 }
             }
             Some(_) = tasks.join_next() => {}
             _ = ticking.tick(), if !tasks.is_empty() => {
                 now.advance();
                 crowd.sweep();
+                // The one too many came when there was no room to make. There may be now, and until
+                // there is, nobody else is let in who could ask for it.
+                if tasks.len() > connections_max {
+                    crowd.make_room();
+                }
                 may_make_room = true;
             }
             // Asked for the stage, not for a change: it may be over before this task begins.
@@ -274,14 +278,17 @@ async fn accept(
     }
 }
 
-/// Whether the system has no more files to give to this process, or to any.
-fn is_out_of_files(error: &io::Error) -> bool {
+/// Whether a connection was not accepted for want of files or memory, here or in the whole system.
+/// All else is the fault of that connection, or of its network.
+fn is_ours(error: &io::Error) -> bool {
     #[cfg(unix)]
-    return rustix::io::Errno::from_io_error(error).is_some_and(|errno| {
-        [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE].contains(&errno)
-    });
+    {
+        use rustix::io::Errno;
+        let wants = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+        Errno::from_io_error(error).is_some_and(|errno| wants.contains(&errno))
+    }
     #[cfg(not(unix))]
-    return false;
+    return error.kind() == io::ErrorKind::OutOfMemory;
 }
 
 /// Ends once the stage is beyond [`Stage::Open`].
@@ -295,8 +302,9 @@ async fn next(listener: Option<&TcpListener>) -> io::Result<TcpStream> {
         return std::future::pending().await;
     };
     let (stream, _) = listener.accept().await?;
-    // An answer is one write; waiting to fill a packet would only delay it.
-    stream.set_nodelay(true)?;
+    // An answer is one write; waiting to fill a packet would only delay it. Where that cannot be
+    // said, the connection serves all the same, or shows soon that it is broken.
+    let _ = stream.set_nodelay(true);
     Ok(stream)
 }
 

@@ -148,10 +148,26 @@ async fn the_machines_own_public_address_is_refused_unless_it_is_opened() {
     assert_status(&open.post("http://a.com/").await, 200);
 }
 
+#[tokio::test]
+async fn only_addresses_that_would_be_tried_are_asked_whether_they_are_our_own() {
+    let names: Vec<_> = (1..=10).map(|last| format!("8.8.8.{last}")).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let bench = bench(Route::Refused);
+    bench.names.set("a.com", &names);
+    bench.network.own("8.8.8.9");
+    assert_failed(&bench.post("http://a.com/").await, Failure::Connect, "8.8.8.8:80");
+    assert_eq!(bench.dials(), 8, "and the ninth is not dialled");
+    bench.network.own("8.8.8.8");
+    assert_failed(&bench.post("http://a.com/").await, Failure::Blocked, "OWN_ADDRESS");
+    assert_eq!(bench.dials(), 8);
+}
+
 #[test]
 fn own_addresses_are_told_from_others() {
     assert!(TcpDial.is_own("127.0.0.1".parse().unwrap()));
-    assert!(!TcpDial.is_own(PUBLIC.parse().unwrap()));
+    for foreign in [PUBLIC, "192.0.2.1", "2606:4700::1111", "2001:db8::1"] {
+        assert!(!TcpDial.is_own(foreign.parse().unwrap()), "{foreign}");
+    }
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use domain::target_url::{TargetUrl, UrlPolicy};
 use engine::sender::Sender;
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::RecordType;
+use http_sender::limits::ADDRESSES_MAX;
 use http_sender::resolve::{ALIASES_MAX, DnsFailure, Resolve};
 
 use crate::dns::{NameServer, Reply, chain, record, records};
@@ -207,6 +208,32 @@ async fn an_alias_whose_end_is_fetched_separately_is_judged_the_same() {
 }
 
 #[tokio::test]
+async fn an_alias_is_judged_also_when_another_name_led_there_before() {
+    let world = World::new().await;
+    for (name, target) in [
+        ("a.com", "db.corp"),
+        ("b.com", "db.corp"),
+        ("c.com", "cdn.net"),
+        ("d.com", "db.corp"),
+        ("db.corp", "cdn.net"),
+        ("cdn.net", PUBLIC),
+    ] {
+        world.names.set(name, &[target]);
+    }
+    for name in ["a.com", "b.com", "d.com", "a.com"] {
+        let exchange = world.post(&format!("http://{name}/")).await;
+        assert_failed(&exchange, Failure::Blocked, "db.corp");
+    }
+    // The way others took to the same end says nothing about this one.
+    for _ in 0..2 {
+        assert_status(&world.post("http://c.com/").await, 200);
+    }
+    assert_status(&world.post("http://cdn.net/").await, 200);
+    assert_failed(&world.post("http://d.com/").await, Failure::Blocked, "db.corp");
+    assert_eq!(world.connections(), (3, 0));
+}
+
+#[tokio::test]
 async fn a_chain_of_aliases_has_eight_links_at_most() {
     let names: Vec<_> = (0..=ALIASES_MAX + 1).map(|number| format!("n{number}.com")).collect();
     let names: Vec<_> = names.iter().map(String::as_str).collect();
@@ -309,18 +336,43 @@ async fn a_name_that_fails_at_registration_and_is_private_later_is_never_dialled
 }
 
 #[tokio::test]
-async fn a_thousand_addresses_come_over_tcp_and_all_are_judged() {
-    let mut many: Vec<_> = (0..1_000).map(|n| format!("8.8.{}.{}", n / 250, n % 250 + 1)).collect();
+async fn sixty_four_addresses_come_over_tcp_and_all_are_judged() {
+    let mut many = vec![PUBLIC_TOO.to_owned()];
+    many.extend((1..ADDRESSES_MAX).map(|n| format!("2606:4700::{n:x}")));
     let answer = |many: &[String]| many.iter().map(|data| record("a.com", 60, data)).collect();
+    let world = World::new().await;
+    world.names.script("a.com", [Reply::Records(answer(&many))]);
+    delivered(&world).await;
+    // The last of them alone is forbidden.
+    *many.last_mut().unwrap() = "fd00::1".to_owned();
     let mut world = World::new().await;
     world.names.script("a.com", [Reply::Records(answer(&many))]);
-    let found = world.names.resolver().resolve("a.com").await.unwrap();
-    assert_eq!(found.addresses.len(), 1_000);
-    // The last of them alone is forbidden.
-    many.push("10.0.0.1".to_owned());
+    refused(&world, (Failure::Blocked, "DNS_MIXED")).await;
+    // One more, of the other family, is one too many.
+    *many.last_mut().unwrap() = PUBLIC.to_owned();
+    many.push("2606:4700::1:1".to_owned());
     world.names.script("a.com", [Reply::Records(answer(&many))]);
     world.forget();
-    refused(&world, (Failure::Blocked, "DNS_MIXED")).await;
+    refused(&world, (Failure::Dns, "DNS_ERROR: more than 64 addresses")).await;
+}
+
+#[tokio::test]
+async fn a_name_of_a_thousand_addresses_is_refused_and_not_kept() {
+    let many: Vec<_> = (0..1_000).map(|n| format!("8.8.{}.{}", n / 250, n % 250 + 1)).collect();
+    let mut answer = vec![record("a.com", 60, "b.com")];
+    answer.extend(many.iter().map(|data| record("b.com", 60, data)));
+    let world = World::new().await;
+    world.names.script("a.com", [Reply::Records(answer)]);
+    world.names.script("c.com", [Reply::Records(vec![record("c.com", 60, PUBLIC)])]);
+    for _ in 0..3 {
+        let asked_before = world.names.asked("a.com", RecordType::A);
+        let exchange = world.post("http://a.com/").await;
+        assert_failed(&exchange, Failure::Dns, "DNS_ERROR: more than 64 addresses");
+        assert!(world.names.asked("a.com", RecordType::A) > asked_before);
+        assert_status(&world.post("http://c.com/").await, 200);
+        assert_eq!(world.names.asked("c.com", RecordType::A), 1, "a small answer is kept");
+    }
+    assert_eq!(world.connections(), (3, 0));
 }
 
 #[tokio::test]

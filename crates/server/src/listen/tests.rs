@@ -137,3 +137,23 @@ async fn who_leaves_before_the_first_connection_was_awaited_is_not_kept() {
     let left = tokio::time::timeout(Duration::from_mins(1), intake.leave()).await;
     left.expect("leaving ends");
 }
+
+#[cfg(unix)]
+#[test]
+fn only_for_want_of_files_or_memory_accepting_pauses() {
+    use rustix::io::Errno;
+    for (errno, expected) in [
+        (Errno::MFILE, true),
+        (Errno::NFILE, true),
+        (Errno::NOBUFS, true),
+        (Errno::NOMEM, true),
+        (Errno::CONNABORTED, false),
+        (Errno::CONNRESET, false),
+        (Errno::INTR, false),
+        (Errno::PROTO, false),
+        (Errno::HOSTUNREACH, false),
+        (Errno::PERM, false),
+    ] {
+        assert_eq!(is_ours(&errno.into()), expected, "{errno}");
+    }
+}

@@ -126,6 +126,35 @@ async fn whoever_waits_for_us_is_never_closed_to_make_room() {
     assert!(head(&mut late).await.starts_with("HTTP/1.1 200"), "served once there is room");
 }
 
+#[tokio::test(start_paused = true)]
+async fn after_a_moment_in_which_all_were_busy_newcomers_are_served_again() {
+    let begun = Arc::new(tokio::sync::Semaphore::new(0));
+    let go_on = Arc::new(tokio::sync::Semaphore::new(0));
+    let (told, awaited) = (Arc::clone(&begun), Arc::clone(&go_on));
+    let slow = get(async move || {
+        told.add_permits(1);
+        awaited.acquire().await.unwrap().forget();
+    });
+    let (_intake, address) = small_intake(here().route("/slow", slow)).await;
+    let mut clients = Vec::new();
+    // One more than there are places for.
+    for _ in 0..=PLACES {
+        let mut stream = connect(address).await;
+        say(&mut stream, "HEAD /slow HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        begun.acquire().await.unwrap().forget();
+        clients.push(stream);
+    }
+    go_on.add_permits(clients.len());
+    for stream in &mut clients {
+        assert!(head(stream).await.starts_with("HTTP/1.1 200"));
+    }
+    // All are idle and stay; that is no reason to keep others out.
+    for _ in 0..PLACES * 2 {
+        clients.push(idle(address).await);
+    }
+    assert!(is_closed(&mut clients[0]).await, "among the idle, it is the longest");
+}
+
 #[tokio::test]
 async fn bodies_that_do_not_arrive_make_room_too() {
     let (_intake, address) = small_intake(here()).await;
