@@ -11,8 +11,10 @@ use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
+use domain::attempt::Failure;
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -20,7 +22,7 @@ use hyper::client::conn::{http1, http2};
 use hyper::rt::Executor;
 use hyper_util::rt::TokioIo;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::failed::{Failed, fell_with_connection};
 use crate::limits::{
@@ -34,6 +36,10 @@ use crate::wire::{Trace, Wire};
 type Body = Full<Bytes>;
 type Driver = http1::Connection<TokioIo<Wire>, Body>;
 type SharedDriver = http2::Connection<TokioIo<Wire>, Body, Tasks>;
+
+/// How long an answer that arrived before its connection ended may take from the task that read it
+/// to the one that waits for it, on a machine with much else to do.
+const HANDED_OVER_WITHIN: Duration = Duration::from_secs(1);
 
 /// No answer on a connection.
 pub(crate) struct Broken {
@@ -152,6 +158,8 @@ pub(crate) struct Http2 {
     /// Used since the last sweep.
     used: AtomicBool,
     opened_at: Instant,
+    /// Closed once nobody drives the connection any more.
+    driven: watch::Receiver<()>,
     /// Dropped with the connection, which ends its tasks.
     _wanted: watch::Sender<()>,
 }
@@ -169,8 +177,12 @@ impl Http2 {
             .max_header_list_size(HEAD_BYTES_MAX as u32);
         let (sender, driver) = builder.handshake(TokioIo::new(wire)).await?;
         let driver = Arc::new(Mutex::new(Some(driver)));
-        let driven = Arc::clone(&driver);
-        tasks.execute(poll_fn(move |context| drive(&driven, context)));
+        let shared = Arc::clone(&driver);
+        let (driving, driven) = watch::channel(());
+        tasks.execute(async move {
+            poll_fn(|context| drive(&shared, context)).await;
+            drop(driving);
+        });
         Ok(Arc::new(Self {
             sender,
             driver,
@@ -179,6 +191,7 @@ impl Http2 {
             retired: AtomicBool::new(false),
             used: AtomicBool::new(true),
             opened_at: Instant::now(),
+            driven,
             _wanted: wanted,
         }))
     }
@@ -269,7 +282,23 @@ pub(crate) struct Stream {
 impl Stream {
     async fn answer(&mut self, request: Request<Body>) -> Result<Response<Incoming>, Broken> {
         let mut sender = self.connection.sender.clone();
-        sender.send_request(request).await.map_err(|error| {
+        let mut driven = self.connection.driven.clone();
+        let mut response = pin!(sender.send_request(request));
+        let answered = tokio::select! {
+            biased;
+            answered = &mut response => answered,
+            _ = driven.changed() => {
+                // A request that is handed over while the connection ends may never be answered,
+                // not even by an error (seen with hyper 1.12). An answer that came may be on its way
+                // between two tasks.
+                let Ok(answered) = timeout(HANDED_OVER_WITHIN, response).await else {
+                    let failed = Failed::new(Failure::Reset, "the connection ended");
+                    return Err(Broken { failed, unheard: true });
+                };
+                answered
+            }
+        };
+        answered.map_err(|error| {
             let unheard = fell_with_connection(&error);
             self.ended = !unheard;
             Broken { failed: self.connection.trace.explain(error.into()), unheard }
