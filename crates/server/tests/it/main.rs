@@ -12,6 +12,7 @@ mod crash;
 mod customer;
 mod demo;
 mod deploy;
+mod documents;
 mod endpoints;
 mod foreign;
 mod hostile_bodies;
