@@ -90,7 +90,7 @@ struct Choice {
     #[arg(long = "load")]
     loads: Vec<Load>,
     /// Events per second to each account of the load with bad neighbours.
-    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     rate: u64,
     /// The service's program; the one beside this one unless said.
     #[arg(long)]
