@@ -7,11 +7,11 @@ use std::future::Future;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use domain::audit::{Actor, AuditAction, AuditNote};
-use domain::target_url::UrlPolicy;
+use domain::audit::Actor;
 use store::StoreError;
 use store::queue::{Extended, SessionId};
 
+use crate::audit::note::Deed;
 use crate::error::EngineError;
 use crate::keys::ApiKey;
 use crate::record::Recorder;
@@ -97,14 +97,8 @@ impl Engine {
     /// Notes in the audit log that an engine began, and which addresses its rules open beyond the
     /// public ones.
     async fn note_start(&self) -> Result<(), StoreError> {
-        let note = AuditNote {
-            at: self.clock().now(),
-            actor: Actor::System,
-            action: AuditAction::ServiceStarted,
-            account: None,
-            subject: "rules".to_owned(),
-            details: rules(&self.settings().urls).to_string(),
-        };
+        let deed = Deed { at: self.clock().now(), actor: Actor::System };
+        let note = deed.service_started(&self.settings().urls);
         self.store().note(vec![note]).await
     }
 
@@ -197,20 +191,6 @@ impl Engine {
     pub(crate) fn wake_cleaner(&self) {
         self.shared.cleanable.notify_one();
     }
-}
-
-/// What the operator's rules open.
-fn rules(policy: &UrlPolicy) -> serde_json::Value {
-    fn texts(networks: &[impl ToString]) -> Vec<String> {
-        networks.iter().map(ToString::to_string).collect()
-    }
-    serde_json::json!({
-        "allow_http": policy.allow_http,
-        "allow_ports": policy.extra_ports,
-        "allow_targets": texts(&policy.addresses.allowed),
-        "allow_metadata_targets": texts(&policy.addresses.allowed_metadata),
-        "nat64": policy.addresses.nat64,
-    })
 }
 
 /// Notices when a task ends that must not.

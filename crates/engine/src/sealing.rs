@@ -8,10 +8,11 @@
 
 use std::sync::Arc;
 
-use domain::audit::{Actor, AuditAction, AuditNote};
+use domain::audit::Actor;
 use domain::sealing::{KeyRing, SealingKeyId};
 
 use crate::Engine;
+use crate::audit::note::Deed;
 use crate::error::{EngineError, ErrorCode};
 use crate::scope::Scope;
 
@@ -66,7 +67,7 @@ impl Engine {
         let was_active = sealing.in_use().active().id();
         if active != was_active {
             // First, so that no key is ever in use that the log does not know.
-            self.note_active_key(scope.actor(), active, Some(was_active)).await?;
+            self.note_active_key(scope.actor(), active, was_active).await?;
         }
         sealing.replace(ring);
         let resealed = self.reseal().await?;
@@ -108,18 +109,10 @@ impl Engine {
         &self,
         actor: Actor,
         active: SealingKeyId,
-        previous: Option<SealingKeyId>,
+        previous: SealingKeyId,
     ) -> Result<(), EngineError> {
-        let previous = previous.map(|previous| previous.to_string());
-        let note = AuditNote {
-            at: self.clock().now(),
-            actor,
-            action: AuditAction::SealingKeyActivated,
-            account: None,
-            subject: active.to_string(),
-            details: serde_json::json!({"previous": previous}).to_string(),
-        };
-        Ok(self.store().note(vec![note]).await?)
+        let deed = Deed { at: self.clock().now(), actor };
+        Ok(self.store().note(vec![deed.sealing_key_activated(active, previous)]).await?)
     }
 
     /// Seals again what is not under the active key; answers how much that was.
@@ -141,7 +134,7 @@ impl Engine {
         let active = sealing.in_use().active().id();
         let sealed = self.store().sealing_keys().await?;
         if let Some((previous, _)) = sealed.iter().find(|(id, _)| *id != active) {
-            self.note_active_key(Actor::System, active, Some(*previous)).await?;
+            self.note_active_key(Actor::System, active, *previous).await?;
             match self.reseal().await {
                 Ok(secrets) => {
                     tracing::info!(secrets, key = %active, "sealed again under the active key");

@@ -11,6 +11,8 @@ use domain::delivery::Delivery;
 use domain::endpoint::{DisabledReason, Endpoint, EndpointChange, MaxInFlight, Subscription};
 use domain::event::EntityId;
 use domain::id::{AccountId, DeliveryId, EndpointId};
+use domain::sealing::SealingKeyId;
+use domain::target_url::UrlPolicy;
 use domain::time::Timestamp;
 use serde_json::{Map, Value, json};
 use store::catalogue::KeyRecord;
@@ -27,6 +29,31 @@ pub(crate) struct Deed {
 }
 
 impl Deed {
+    /// An engine began, and these are the addresses that its rules open beyond the public ones.
+    pub(crate) fn service_started(self, policy: &UrlPolicy) -> AuditNote {
+        fn texts(networks: &[impl ToString]) -> Vec<String> {
+            networks.iter().map(ToString::to_string).collect()
+        }
+        let details = object([
+            ("allow_http", policy.allow_http.into()),
+            ("allow_ports", policy.extra_ports.clone().into()),
+            ("allow_targets", texts(&policy.addresses.allowed).into()),
+            ("allow_metadata_targets", texts(&policy.addresses.allowed_metadata).into()),
+            ("nat64", policy.addresses.nat64.into()),
+        ]);
+        self.note(AuditAction::ServiceStarted, None, &"rules", details)
+    }
+
+    /// Secrets are sealed under this key from now on.
+    pub(crate) fn sealing_key_activated(
+        self,
+        active: SealingKeyId,
+        previous: SealingKeyId,
+    ) -> AuditNote {
+        let details = object([("previous", previous.to_string().into())]);
+        self.note(AuditAction::SealingKeyActivated, None, &active, details)
+    }
+
     pub(crate) fn account_created(self, account: &Account, first_key: &KeyRecord) -> AuditNote {
         let mut details = all(ACCOUNT_FIELDS, account);
         details.insert("contract".to_owned(), account.contract.name().into());

@@ -99,8 +99,9 @@ async fn rotate_keys(config: &Config) -> Result<(), Ending> {
     let ring = file.add(&key)?;
     let secrets = match store {
         Some(store) => {
+            let previous = vault.master().active().id().to_string();
             vault.replace_master(ring);
-            reseal(&store, &key.id().to_string()).await
+            reseal(&store, &key.id().to_string(), &previous).await
         }
         None => reload(config, &key.id().to_string()).await,
     };
@@ -115,8 +116,18 @@ async fn rotate_keys(config: &Config) -> Result<(), Ending> {
     super::print(&format!("{secrets} secrets are sealed under the new key {}\n", key.id()))
 }
 
-/// Seals everything again in a store that nobody else has open.
-async fn reseal(store: &SqliteStore, key: &str) -> Result<u64, String> {
+/// Seals everything again in a store that nobody else has open. Noted first, so that no key is ever
+/// in use that the audit log does not know.
+async fn reseal(store: &SqliteStore, key: &str, previous: &str) -> Result<u64, String> {
+    let note = AuditNote {
+        at: SystemClock.now(),
+        actor: Actor::Operator,
+        action: AuditAction::SealingKeyActivated,
+        account: None,
+        subject: key.to_owned(),
+        details: serde_json::json!({"previous": previous}).to_string(),
+    };
+    store.note(vec![note]).await.map_err(|error| error.to_string())?;
     let mut resealed = 0;
     loop {
         match store.reseal(RESEALED_ROWS_MAX).await.map_err(|error| error.to_string())? {
@@ -124,15 +135,6 @@ async fn reseal(store: &SqliteStore, key: &str) -> Result<u64, String> {
             rows => resealed += rows as u64,
         }
     }
-    let note = AuditNote {
-        at: SystemClock.now(),
-        actor: Actor::Operator,
-        action: AuditAction::SealingKeyActivated,
-        account: None,
-        subject: key.to_owned(),
-        details: format!(r#"{{"resealed":{resealed}}}"#),
-    };
-    store.note(vec![note]).await.map_err(|error| error.to_string())?;
     store.close().await.map_err(|error| error.to_string())?;
     Ok(resealed)
 }
