@@ -248,6 +248,26 @@ fn every_verb_is_known_to_be_a_change_or_not() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_change_that_changes_nothing_leaves_no_entry_and_the_object_as_it_was() {
+    let stage = Stage::new().await;
+    let engine = &stage.scene.engine;
+    let operator = Scope::OPERATOR;
+    let before = log(&stage.scene).await.len();
+    stage.scene.pass(Duration::from_secs(1)).await;
+
+    let same = EndpointEdit {
+        url: Some(stage.endpoint.url.as_str().to_owned()),
+        ..EndpointEdit::default()
+    };
+    let endpoint = engine.change_endpoint(operator, stage.endpoint.id, same).await.unwrap();
+    assert_eq!(endpoint, stage.endpoint);
+    let same = AccountChange { api_access: Some(true), ..AccountChange::default() };
+    let account = engine.change_account(operator, stage.account.id, same).await.unwrap();
+    assert_eq!(account, stage.account);
+    assert_eq!(log(&stage.scene).await.len(), before);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_refused_or_does_not_exist_leaves_no_entry() {
     let stage = Stage::new().await;
     let engine = &stage.scene.engine;
