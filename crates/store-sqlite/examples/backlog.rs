@@ -8,8 +8,6 @@
 #![expect(clippy::disallowed_methods, reason = "it measures")]
 #![expect(clippy::unwrap_used, reason = "it stops at the first error")]
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -20,14 +18,13 @@ use domain::custom_headers::CustomHeaders;
 use domain::endpoint::{Endpoint, EndpointStatus, Subscription};
 use domain::event::{Event, EventType};
 use domain::id::{AccountId, DeliveryId, EndpointId, EventId, KeyId};
-use domain::sealing::{KEY_BYTES, KeyRing, SealingKey, SealingKeyId};
 use domain::secret::SigningSecret;
 use domain::target_url::TargetUrl;
 use domain::time::Timestamp;
 use store::catalogue::{Catalogue as _, KeyRecord};
 use store::history::History as _;
 use store::queue::{LaneRoom, NewDelivery, NewEvent, Queue as _, SessionId};
-use store::vault::Vault;
+use store::vault::a_vault;
 use store_sqlite::SqliteStore;
 
 const ENDPOINTS: u128 = 100;
@@ -44,7 +41,7 @@ async fn main() {
     let parent = arguments.next().map_or_else(std::env::temp_dir, Into::into);
     let directory = tempfile::tempdir_in(parent).unwrap();
     let path = directory.path().join("backlog.db");
-    let store = SqliteStore::open(&path, vault()).unwrap();
+    let store = SqliteStore::open(&path, a_vault()).unwrap();
     let session = store.begin_session(now()).await.unwrap();
     fill(&store, session, pending).await;
     let megabytes = |name: &str| {
@@ -58,7 +55,7 @@ async fn main() {
         megabytes("backlog.db-wal")
     );
 
-    let (store, took) = timed(async { SqliteStore::open(&path, vault()).unwrap() }).await;
+    let (store, took) = timed(async { SqliteStore::open(&path, a_vault()).unwrap() }).await;
     println!("open            {:9.3} ms", milliseconds(took));
     let (session, took) = timed(async { store.begin_session(now()).await.unwrap() }).await;
     println!("begin_session   {:9.3} ms", milliseconds(took));
@@ -154,20 +151,6 @@ fn endpoint(account: &Account, number: u128) -> Endpoint {
         created_at: now(),
         updated_at: now(),
     }
-}
-
-/// Keys that are secret to nobody, and chance that is never the same twice: what sealing costs is
-/// the same.
-fn vault() -> Arc<Vault> {
-    static DRAWN: AtomicU64 = AtomicU64::new(1);
-    let fill = |bytes: &mut [u8]| {
-        let drawn = DRAWN.fetch_add(1, Ordering::Relaxed).to_be_bytes();
-        for (index, byte) in bytes.iter_mut().enumerate() {
-            *byte = drawn[index % drawn.len()] ^ (index / drawn.len()) as u8;
-        }
-    };
-    let master = SealingKey::new(SealingKeyId::from_bytes([1; 8]), [1; KEY_BYTES]);
-    Arc::new(Vault::new(KeyRing::of(master), Arc::new(fill)))
 }
 
 fn note() -> AuditNote {

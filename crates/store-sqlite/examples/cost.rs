@@ -10,7 +10,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -23,7 +22,6 @@ use domain::delivery::Transition;
 use domain::endpoint::{Endpoint, EndpointStatus, Subscription};
 use domain::event::{Event, EventType};
 use domain::id::{AccountId, DeliveryId, EndpointId, EventId, KeyId};
-use domain::sealing::{KEY_BYTES, KeyRing, SealingKey, SealingKeyId};
 use domain::secret::SigningSecret;
 use domain::target_url::TargetUrl;
 use domain::time::Timestamp;
@@ -31,7 +29,7 @@ use rusqlite::{Connection, params};
 use store::catalogue::{Catalogue as _, KeyRecord};
 use store::history::History as _;
 use store::queue::{AttemptRecord, Lease, NewDelivery, NewEvent, Queue as _, SessionId};
-use store::vault::Vault;
+use store::vault::a_vault;
 use store_sqlite::SqliteStore;
 
 const EVENTS: usize = 64_000;
@@ -86,7 +84,7 @@ struct Load {
 
 async fn measure(parent: &Path, load: Load) {
     let directory = tempfile::tempdir_in(parent).unwrap();
-    let store = Arc::new(SqliteStore::open(&directory.path().join("cost.db"), vault()).unwrap());
+    let store = Arc::new(SqliteStore::open(&directory.path().join("cost.db"), a_vault()).unwrap());
     let session = store.begin_session(Timestamp::from_millis(i64::MAX)).await.unwrap();
     let lanes = Arc::new(lanes(&store, load).await);
     let before = Usage::now();
@@ -265,20 +263,6 @@ fn id(number: usize) -> u128 {
     let number = number as u128;
     let time_and_counter = (0x0190_d5a5_c0de << 16) + number;
     time_and_counter << 64 | (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) & 0xffff_ffff_ffff_fff0)
-}
-
-/// Keys that are secret to nobody, and chance that is never the same twice: what sealing costs is
-/// the same.
-fn vault() -> Arc<Vault> {
-    static DRAWN: AtomicU64 = AtomicU64::new(1);
-    let fill = |bytes: &mut [u8]| {
-        let drawn = DRAWN.fetch_add(1, Ordering::Relaxed).to_be_bytes();
-        for (index, byte) in bytes.iter_mut().enumerate() {
-            *byte = drawn[index % drawn.len()] ^ (index / drawn.len()) as u8;
-        }
-    };
-    let master = SealingKey::new(SealingKeyId::from_bytes([1; 8]), [1; KEY_BYTES]);
-    Arc::new(Vault::new(KeyRing::of(master), Arc::new(fill)))
 }
 
 fn note() -> AuditNote {

@@ -3,7 +3,6 @@
 
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::task::{Context, Waker};
 
@@ -18,7 +17,7 @@ use domain::testing::{TEST_START, an_account, an_endpoint};
 use store::catalogue::{AccountCreated, Catalogue as _, KeyRecord};
 use store::conformance::scene::note_at;
 use store::queue::{Accepted, NewDelivery, NewEvent, Queue as _, SessionId};
-use store::vault::Vault;
+use store::vault::{Vault, a_vault_with};
 use tempfile::TempDir;
 
 use crate::SqliteStore;
@@ -36,18 +35,6 @@ mod upgrading;
 /// A vault with one master key, as every process has it that opens a file of these tests.
 pub(crate) fn a_vault() -> Arc<Vault> {
     a_vault_with(KeyRing::of(a_key(1)))
-}
-
-fn a_vault_with(master: KeyRing) -> Arc<Vault> {
-    static DRAWN: AtomicU64 = AtomicU64::new(1);
-    let fill = |bytes: &mut [u8]| {
-        // Never the same twice, which is all that these tests ask of chance.
-        let drawn = DRAWN.fetch_add(1, Ordering::Relaxed).to_be_bytes();
-        for (index, byte) in bytes.iter_mut().enumerate() {
-            *byte = drawn[index % drawn.len()] ^ (index / drawn.len()) as u8;
-        }
-    };
-    Arc::new(Vault::new(master, Arc::new(fill)))
 }
 
 fn a_key(number: u8) -> SealingKey {

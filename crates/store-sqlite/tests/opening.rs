@@ -3,29 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "these are tests: an error is a failure")]
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use domain::sealing::{KEY_BYTES, KeyRing, SealingKey, SealingKeyId};
 use rusqlite::Connection;
 use store::catalogue::Catalogue as _;
 use store::queue::Queue as _;
-use store::vault::Vault;
+use store::vault::a_vault;
 use store_sqlite::{OpenError, SqliteStore};
 use tempfile::TempDir;
-
-/// A vault with one master key, and chance that is never the same twice.
-fn a_vault() -> Arc<Vault> {
-    static DRAWN: AtomicU64 = AtomicU64::new(1);
-    let fill = |bytes: &mut [u8]| {
-        let drawn = DRAWN.fetch_add(1, Ordering::Relaxed).to_be_bytes();
-        for (index, byte) in bytes.iter_mut().enumerate() {
-            *byte = drawn[index % drawn.len()] ^ (index / drawn.len()) as u8;
-        }
-    };
-    let master = SealingKey::new(SealingKeyId::from_bytes([1; 8]), [1; KEY_BYTES]);
-    Arc::new(Vault::new(KeyRing::of(master), Arc::new(fill)))
-}
 
 fn directory() -> (TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();

@@ -100,6 +100,27 @@ impl fmt::Debug for Vault {
     }
 }
 
+/// A vault with this master ring and chance that is never the same twice, which is all that tests
+/// and measurements ask of chance. A vault belongs to one open store.
+#[cfg(feature = "testing")]
+pub fn a_vault_with(master: KeyRing) -> Arc<Vault> {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static DRAWN: AtomicU64 = AtomicU64::new(1);
+    let fill = |bytes: &mut [u8]| {
+        let drawn = DRAWN.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+        for (index, byte) in bytes.iter_mut().enumerate() {
+            *byte = drawn[index % drawn.len()] ^ (index / drawn.len()) as u8;
+        }
+    };
+    Arc::new(Vault::new(master, Arc::new(fill)))
+}
+
+/// The same with one key, which is secret to nobody.
+#[cfg(feature = "testing")]
+pub fn a_vault() -> Arc<Vault> {
+    a_vault_with(KeyRing::of(SealingKey::new(SealingKeyId::from_bytes([1; 8]), [1; KEY_BYTES])))
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU8, Ordering};
