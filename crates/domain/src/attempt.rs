@@ -37,11 +37,36 @@ pub enum Failure {
     Reset,
     /// What came back is not HTTP, or beyond the limits for a response head.
     Protocol,
+    /// The endpoint demands a token and none could be had, or its client certificate cannot be used.
+    Credentials,
+}
+
+/// What a receiver asks for with the header `webhook-delivery` of its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReceiverControl {
+    /// `abort-message`: no further attempt of this delivery, please.
+    Abort,
+    /// `disable`: no further delivery to this endpoint, please.
+    Disable,
+}
+
+impl ReceiverControl {
+    /// The name of the header.
+    pub const HEADER: &'static str = "webhook-delivery";
+
+    /// Reads the header's value; anything else asks for nothing.
+    pub fn parse(value: &str) -> Option<Self> {
+        match value.trim() {
+            "abort-message" => Some(Self::Abort),
+            "disable" => Some(Self::Disable),
+            _ => None,
+        }
+    }
 }
 
 impl Failure {
     /// Every failure.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Dns,
         Self::Blocked,
         Self::Connect,
@@ -49,6 +74,7 @@ impl Failure {
         Self::Timeout,
         Self::Reset,
         Self::Protocol,
+        Self::Credentials,
     ];
 
     /// The word used in JSON, storage and metrics.
@@ -61,6 +87,7 @@ impl Failure {
             Self::Timeout => "timeout",
             Self::Reset => "reset",
             Self::Protocol => "protocol",
+            Self::Credentials => "credentials",
         }
     }
 

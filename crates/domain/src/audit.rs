@@ -74,11 +74,33 @@ pub enum AuditAction {
     DeliveryReplayed,
     /// Secrets were sealed again under another key of the ring.
     SealingKeyActivated,
+    /// Postrider disabled an endpoint by itself.
+    EndpointDisabled,
+    /// Nothing succeeded at an endpoint for a day, or for three.
+    EndpointWarned,
+    /// Deliveries to an endpoint were given up; once an hour at most.
+    EndpointExhausting,
+    /// A delivery was cancelled by request.
+    DeliveryCancelled,
+    /// What was pending of an event was cancelled by request.
+    EventCancelled,
+    /// An event's payload was erased.
+    EventErased,
+    /// A replay of many events began.
+    ReplayStarted,
+    /// A replay was cancelled.
+    ReplayCancelled,
+    /// A replay came to its end.
+    ReplayEnded,
+    /// An event type was registered or changed.
+    EventTypeChanged,
+    /// An event type was taken out of the catalogue.
+    EventTypeDeleted,
 }
 
 impl AuditAction {
     /// Every action.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 25] = [
         Self::ServiceStarted,
         Self::AccountCreated,
         Self::AccountChanged,
@@ -93,6 +115,17 @@ impl AuditAction {
         Self::SecretRotated,
         Self::DeliveryReplayed,
         Self::SealingKeyActivated,
+        Self::EndpointDisabled,
+        Self::EndpointWarned,
+        Self::EndpointExhausting,
+        Self::DeliveryCancelled,
+        Self::EventCancelled,
+        Self::EventErased,
+        Self::ReplayStarted,
+        Self::ReplayCancelled,
+        Self::ReplayEnded,
+        Self::EventTypeChanged,
+        Self::EventTypeDeleted,
     ];
 
     /// The words used in JSON and storage.
@@ -112,6 +145,17 @@ impl AuditAction {
             Self::SecretRotated => "secret.rotated",
             Self::DeliveryReplayed => "delivery.replayed",
             Self::SealingKeyActivated => "sealing_key.activated",
+            Self::EndpointDisabled => "endpoint.disabled",
+            Self::EndpointWarned => "endpoint.warned",
+            Self::EndpointExhausting => "endpoint.exhausting",
+            Self::DeliveryCancelled => "delivery.cancelled",
+            Self::EventCancelled => "event.cancelled",
+            Self::EventErased => "event.erased",
+            Self::ReplayStarted => "replay.started",
+            Self::ReplayCancelled => "replay.cancelled",
+            Self::ReplayEnded => "replay.ended",
+            Self::EventTypeChanged => "event_type.changed",
+            Self::EventTypeDeleted => "event_type.deleted",
         }
     }
 

@@ -5,6 +5,8 @@
 //! gives take the shape of their nearest documented sibling.
 
 use crate::contract::Contract;
+use crate::event::EventType;
+use crate::time::Timestamp;
 
 /// One documented event type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +17,25 @@ pub struct CatalogueEntry {
     pub description: &'static str,
     /// A sample of `data`: a JSON object.
     pub sample: &'static str,
+}
+
+/// An event type that an operator registered: a new one, or more about a documented one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegisteredType {
+    /// Whose catalogue it is in.
+    pub contract: Contract,
+    /// Its name.
+    pub name: EventType,
+    /// What it says.
+    pub description: Option<String>,
+    /// A JSON Schema that every `data` of this type must meet, as it was written.
+    pub schema: Option<String>,
+    /// A sample of `data`: a JSON object, as it was written.
+    pub sample: Option<String>,
+    /// When it was registered.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
 }
 
 /// The documented event types of a contract, in its documents' order. `standard` has none of its

@@ -3,7 +3,7 @@
 //! Promise: a delivery changes state only as [`decide`] and [`handle`] say, or because its endpoint
 //! or account went away. Every end has a reason.
 
-use crate::attempt::Outcome;
+use crate::attempt::{Outcome, ReceiverControl};
 use crate::endpoint::RetrySchedule;
 use crate::event::EventType;
 use crate::id::{AccountId, DeliveryId, EndpointId, EventId};
@@ -36,6 +36,8 @@ pub struct Delivery {
     pub created_at: Timestamp,
     /// When it ended, once it has.
     pub ended_at: Option<Timestamp>,
+    /// The delivery it waits behind, while it does.
+    pub waits_for: Option<DeliveryId>,
 }
 
 /// Where a delivery stands. A lease is an aspect of `Pending`: who works on it is the store's
@@ -117,12 +119,28 @@ pub enum EndReason {
     SetAside,
     /// The endpoint was deleted.
     EndpointDeleted,
+    /// The receiver asked for it with a header of its answer.
+    ReceiverRefused,
+    /// A person or the platform cancelled it.
+    Requested,
+    /// It was still pending when its payload was no longer kept.
+    Expired,
+    /// The event's payload was erased.
+    Erased,
 }
 
 impl EndReason {
     /// Every reason.
-    pub const ALL: [Self; 4] =
-        [Self::AttemptsUsedUp, Self::TooOld, Self::SetAside, Self::EndpointDeleted];
+    pub const ALL: [Self; 8] = [
+        Self::AttemptsUsedUp,
+        Self::TooOld,
+        Self::SetAside,
+        Self::EndpointDeleted,
+        Self::ReceiverRefused,
+        Self::Requested,
+        Self::Expired,
+        Self::Erased,
+    ];
 
     /// The word used in JSON and storage.
     pub const fn name(self) -> &'static str {
@@ -131,6 +149,10 @@ impl EndReason {
             Self::TooOld => "too_old",
             Self::SetAside => "set_aside",
             Self::EndpointDeleted => "endpoint_deleted",
+            Self::ReceiverRefused => "receiver_refused",
+            Self::Requested => "requested",
+            Self::Expired => "expired",
+            Self::Erased => "erased",
         }
     }
 
@@ -161,21 +183,26 @@ impl Transition {
     }
 }
 
-/// What the outcome of attempt `number` does to a delivery created at `created_at`.
+/// What the outcome of attempt `number` does to a delivery owed since `owed_since`, and what its
+/// receiver asked for.
 ///
 /// The only place where a delivery's next state is decided.
 pub fn decide(
     schedule: &RetrySchedule,
     number: u32,
-    created_at: Timestamp,
+    owed_since: Timestamp,
     outcome: Outcome,
+    asked: Option<ReceiverControl>,
     now: Timestamp,
     chance: Chance,
 ) -> Transition {
     if outcome.is_success() {
         return Transition::Delivered;
     }
-    match next_attempt_at(schedule, number, created_at, outcome, now, chance) {
+    if asked == Some(ReceiverControl::Abort) {
+        return Transition::Exhausted(EndReason::ReceiverRefused);
+    }
+    match next_attempt_at(schedule, number, owed_since, outcome, now, chance) {
         Ok(due_at) => Transition::RetryAt(due_at),
         Err(reason) => Transition::Exhausted(reason),
     }
@@ -248,7 +275,8 @@ mod tests {
                 .map_or_else(|| outcome.name().to_owned(), |status| status.to_string());
             let cell = |number, hours| {
                 let now = created_at.plus(std::time::Duration::from_hours(hours));
-                match decide(&schedule, number, created_at, outcome, now, Chance::from_bits(0)) {
+                let chance = Chance::from_bits(0);
+                match decide(&schedule, number, created_at, outcome, None, now, chance) {
                     Transition::Delivered => "delivered".to_owned(),
                     Transition::RetryAt(_) => "pending".to_owned(),
                     Transition::Exhausted(reason) => format!("exhausted: {}", reason.name()),

@@ -1,15 +1,24 @@
 //! An endpoint: a URL that wants events, with its settings.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::account::Account;
 use crate::contract::Contract;
+use crate::credentials::{ClientCredentials, ClientIdentity};
 use crate::custom_headers::CustomHeaders;
-use crate::event::{EntityId, EventType};
+use crate::event::EntityId;
+use crate::filter::FilterText;
 use crate::id::{AccountId, EndpointId};
-use crate::limits::{IN_FLIGHT_PER_ENDPOINT_MAX, RETRY_ATTEMPTS_MAX};
+use crate::limits::{
+    ATTEMPT_TIMEOUT_MAX, ATTEMPT_TIMEOUT_MIN, IN_FLIGHT_PER_ENDPOINT_MAX, METADATA_ENTRIES_MAX,
+    METADATA_KEY_BYTES_MAX, METADATA_VALUE_BYTES_MAX, RATE_PER_SECOND_MAX, RETRY_ATTEMPTS_MAX,
+};
+use crate::ordering::DeliveryOrder;
 use crate::secret::SigningSecret;
+use crate::subscription::Subscription;
 use crate::target_url::TargetUrl;
 use crate::time::Timestamp;
 
@@ -42,6 +51,20 @@ pub struct Endpoint {
     pub max_in_flight: Option<MaxInFlight>,
     /// A retry schedule of its own.
     pub retry_schedule: Option<RetrySchedule>,
+    /// A condition on `data` that its events must meet.
+    pub filter: Option<FilterText>,
+    /// In what order it gets its deliveries.
+    pub order: DeliveryOrder,
+    /// Most attempts to begin in a second.
+    pub rate: Option<RatePerSecond>,
+    /// A time limit of its own for one attempt.
+    pub timeout: Option<AttemptTimeout>,
+    /// What its owner wants to remember about it; never sent.
+    pub metadata: Metadata,
+    /// The client certificate it demands.
+    pub client_identity: Option<ClientIdentity>,
+    /// The tokens it demands.
+    pub client_credentials: Option<ClientCredentials>,
     /// When it was created.
     pub created_at: Timestamp,
     /// When it was last changed.
@@ -66,10 +89,49 @@ pub struct StillOverlapping {
 }
 
 impl Endpoint {
+    /// An enabled endpoint that wants everything, with every setting at its default.
+    pub fn new(
+        id: EndpointId,
+        account: &Account,
+        url: TargetUrl,
+        secret: SigningSecret,
+        created_at: Timestamp,
+    ) -> Self {
+        Self {
+            id,
+            account: account.id,
+            contract: account.contract,
+            url,
+            secret,
+            previous_secret: None,
+            status: EndpointStatus::Enabled,
+            subscription: Subscription::All,
+            entity_id: None,
+            description: None,
+            headers: CustomHeaders::default(),
+            max_in_flight: None,
+            retry_schedule: None,
+            filter: None,
+            order: DeliveryOrder::Any,
+            rate: None,
+            timeout: None,
+            metadata: Metadata::default(),
+            client_identity: None,
+            client_credentials: None,
+            created_at,
+            updated_at: created_at,
+        }
+    }
+
     /// The secret that signs beside the present one in an attempt made at `at`.
     pub fn previous_secret_at(&self, at: Timestamp) -> Option<&SigningSecret> {
         let previous = self.previous_secret.as_ref()?;
         (at < previous.signs_until).then_some(&previous.secret)
+    }
+
+    /// The time limit of one attempt.
+    pub fn attempt_timeout(&self) -> Duration {
+        self.timeout.map_or(self.contract.attempt_timeout(), AttemptTimeout::get)
     }
 
     /// Gives the endpoint a new secret at `now`; the present one signs beside it for `overlap`.
@@ -113,6 +175,20 @@ pub struct EndpointChange {
     pub max_in_flight: Option<Option<MaxInFlight>>,
     /// New schedule; `Some(None)` means the default.
     pub retry_schedule: Option<Option<RetrySchedule>>,
+    /// New filter; `Some(None)` removes it.
+    pub filter: Option<Option<FilterText>>,
+    /// New order.
+    pub order: Option<DeliveryOrder>,
+    /// New rate; `Some(None)` means no limit.
+    pub rate: Option<Option<RatePerSecond>>,
+    /// New time limit; `Some(None)` means the contract's.
+    pub timeout: Option<Option<AttemptTimeout>>,
+    /// New metadata, replacing all.
+    pub metadata: Option<Metadata>,
+    /// New client certificate; `Some(None)` removes it.
+    pub client_identity: Option<Option<ClientIdentity>>,
+    /// New client credentials; `Some(None)` removes them.
+    pub client_credentials: Option<Option<ClientCredentials>>,
 }
 
 impl EndpointChange {
@@ -131,6 +207,13 @@ impl EndpointChange {
         set(&mut endpoint.headers, self.headers);
         set(&mut endpoint.max_in_flight, self.max_in_flight);
         set(&mut endpoint.retry_schedule, self.retry_schedule);
+        set(&mut endpoint.filter, self.filter);
+        set(&mut endpoint.order, self.order);
+        set(&mut endpoint.rate, self.rate);
+        set(&mut endpoint.timeout, self.timeout);
+        set(&mut endpoint.metadata, self.metadata);
+        set(&mut endpoint.client_identity, self.client_identity);
+        set(&mut endpoint.client_credentials, self.client_credentials);
         endpoint.updated_at = now;
     }
 }
@@ -169,50 +252,29 @@ pub enum DisabledReason {
     Requested,
     /// It answered `410 Gone`.
     Gone,
+    /// Nothing succeeded for days.
+    Failing,
+    /// A receiver asked for it with a header of its answer.
+    ReceiverAsked,
 }
 
 impl DisabledReason {
+    /// Every reason.
+    pub const ALL: [Self; 4] = [Self::Requested, Self::Gone, Self::Failing, Self::ReceiverAsked];
+
     /// The word used in JSON and storage.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Requested => "requested",
             Self::Gone => "gone",
+            Self::Failing => "failing",
+            Self::ReceiverAsked => "receiver_asked",
         }
     }
 
     /// The reason of that name.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Requested, Self::Gone].into_iter().find(|reason| reason.name() == name)
-    }
-}
-
-/// Which event types an endpoint wants.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Subscription {
-    /// Every one.
-    All,
-    /// These; duplicates folded, first occurrence kept.
-    Listed(Vec<EventType>),
-}
-
-impl Subscription {
-    /// A subscription to these types, duplicates folded, first occurrence kept.
-    pub fn listed(types: impl IntoIterator<Item = EventType>) -> Self {
-        let mut kept: Vec<EventType> = Vec::new();
-        for event_type in types {
-            if !kept.contains(&event_type) {
-                kept.push(event_type);
-            }
-        }
-        Self::Listed(kept)
-    }
-
-    /// Whether events of this type are wanted.
-    pub fn wants(&self, event_type: &EventType) -> bool {
-        match self {
-            Self::All => true,
-            Self::Listed(types) => types.contains(event_type),
-        }
+        Self::ALL.into_iter().find(|reason| reason.name() == name)
     }
 }
 
@@ -238,6 +300,91 @@ impl MaxInFlight {
     /// The number.
     pub const fn get(self) -> usize {
         self.0
+    }
+}
+
+/// Attempts begun in a second, at most: 1 to [`RATE_PER_SECOND_MAX`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RatePerSecond(u32);
+
+/// A number that is not a rate an endpoint may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("must be 1 to {RATE_PER_SECOND_MAX}")]
+pub struct RatePerSecondError;
+
+impl RatePerSecond {
+    /// Reads the number.
+    pub const fn new(number: u64) -> Result<Self, RatePerSecondError> {
+        if number >= 1 && number <= RATE_PER_SECOND_MAX as u64 {
+            Ok(Self(number as u32))
+        } else {
+            Err(RatePerSecondError)
+        }
+    }
+
+    /// The number.
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+}
+
+/// The time limit of one attempt: [`ATTEMPT_TIMEOUT_MIN`] to [`ATTEMPT_TIMEOUT_MAX`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttemptTimeout(Duration);
+
+/// A number of seconds that is not a time limit an endpoint may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error(
+    "must be {} to {} seconds",
+    ATTEMPT_TIMEOUT_MIN.as_secs(),
+    ATTEMPT_TIMEOUT_MAX.as_secs()
+)]
+pub struct AttemptTimeoutError;
+
+impl AttemptTimeout {
+    /// Reads whole seconds.
+    pub const fn from_seconds(seconds: u64) -> Result<Self, AttemptTimeoutError> {
+        if seconds >= ATTEMPT_TIMEOUT_MIN.as_secs() && seconds <= ATTEMPT_TIMEOUT_MAX.as_secs() {
+            Ok(Self(Duration::from_secs(seconds)))
+        } else {
+            Err(AttemptTimeoutError)
+        }
+    }
+
+    /// The limit.
+    pub const fn get(self) -> Duration {
+        self.0
+    }
+}
+
+/// What an endpoint's owner wants to remember about it: short texts by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Metadata(BTreeMap<String, String>);
+
+/// Texts that cannot be kept with an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error(
+    "has at most {METADATA_ENTRIES_MAX} entries, with names of 1 to {METADATA_KEY_BYTES_MAX} bytes \
+     and texts of at most {METADATA_VALUE_BYTES_MAX} bytes"
+)]
+pub struct MetadataError;
+
+impl Metadata {
+    /// Reads the entries.
+    pub fn new(entries: BTreeMap<String, String>) -> Result<Self, MetadataError> {
+        let fits = |(key, value): (&String, &String)| {
+            (1..=METADATA_KEY_BYTES_MAX).contains(&key.len())
+                && value.len() <= METADATA_VALUE_BYTES_MAX
+        };
+        if entries.len() > METADATA_ENTRIES_MAX || !entries.iter().all(fits) {
+            return Err(MetadataError);
+        }
+        Ok(Self(entries))
+    }
+
+    /// The entries, by name.
+    pub const fn entries(&self) -> &BTreeMap<String, String> {
+        &self.0
     }
 }
 
@@ -315,11 +462,5 @@ mod tests {
         let total: Duration = waits.waits().iter().sum();
         assert_eq!(total.as_secs(), 70 * 3600 + 42 * 60 + 35);
         assert_eq!(RetrySchedule::new(waits.waits().to_vec()), Ok(waits));
-    }
-
-    #[test]
-    fn duplicate_event_types_are_folded_and_the_first_kept() {
-        let types = ["b", "a", "b"].map(|name| EventType::parse(name).unwrap());
-        assert_eq!(Subscription::listed(types.clone()), Subscription::Listed(types[..2].to_vec()));
     }
 }

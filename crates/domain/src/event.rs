@@ -7,7 +7,9 @@ use thiserror::Error;
 
 use crate::id::{AccountId, EventId};
 use crate::limits::{ENTITY_ID_BYTES_MAX, EVENT_TYPE_BYTES_MAX, IDEMPOTENCY_KEY_LENGTH_MAX};
+use crate::ordering::OrderingKey;
 use crate::time::Timestamp;
+use crate::trace::TraceContext;
 
 /// The name of a kind of event, such as `avatar_video.success`.
 ///
@@ -124,6 +126,19 @@ pub struct Event {
     pub entity_ids: Vec<EntityId>,
     /// When it was accepted.
     pub accepted_at: Timestamp,
+    /// When its deliveries are due first, if that is later.
+    pub deliver_at: Option<Timestamp>,
+    /// What it is to stay in order with, at endpoints that keep one order for each key.
+    pub ordering_key: Option<OrderingKey>,
+    /// The publisher's trace.
+    pub trace: Option<TraceContext>,
+}
+
+impl Event {
+    /// Since when its deliveries are owed, from which their age counts.
+    pub fn owed_since(&self) -> Timestamp {
+        self.deliver_at.map_or(self.accepted_at, |deliver_at| deliver_at.max(self.accepted_at))
+    }
 }
 
 #[cfg(test)]

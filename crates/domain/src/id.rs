@@ -111,6 +111,11 @@ id!(
     DeliveryId,
     "dlv_"
 );
+id!(
+    /// Many events delivered again.
+    ReplayId,
+    "rpl_"
+);
 
 /// Where an account wants its events sent.
 ///

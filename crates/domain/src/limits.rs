@@ -89,3 +89,56 @@ pub const SECRET_OVERLAP_DEFAULT: Duration = Duration::from_hours(24);
 
 /// Longest overlap of a rotation (Stripe and Svix: 7 days).
 pub const SECRET_OVERLAP_MAX: Duration = Duration::from_hours(7 * 24);
+
+/// Most attempts a second an endpoint may ask for; above, a limit protects nobody.
+pub const RATE_PER_SECOND_MAX: u32 = 10_000;
+
+/// Shortest time limit of one attempt an endpoint may ask for.
+pub const ATTEMPT_TIMEOUT_MIN: Duration = Duration::from_secs(1);
+
+/// Longest time limit of one attempt an endpoint may ask for (Svix, Hookdeck: 30 seconds).
+pub const ATTEMPT_TIMEOUT_MAX: Duration = Duration::from_secs(30);
+
+/// Most entries of an endpoint's metadata (Stripe: 50 keys).
+pub const METADATA_ENTRIES_MAX: usize = 50;
+
+/// Longest name in an endpoint's metadata, in bytes (Stripe: 40 characters).
+pub const METADATA_KEY_BYTES_MAX: usize = 40;
+
+/// Longest text in an endpoint's metadata, in bytes (Stripe: 500 characters).
+pub const METADATA_VALUE_BYTES_MAX: usize = 500;
+
+/// Longest filter, in bytes: many conditions, and still compiled in well under a millisecond.
+pub const FILTER_BYTES_MAX: usize = 2_048;
+
+/// Attempts on their way at once to one destination (host and port), over all accounts: nobody can
+/// make us a flood.
+pub const IN_FLIGHT_PER_HOST_MAX: usize = 64;
+
+/// The share of the slots that retries and replays may take while first attempts wait, in per cent
+/// (Finagle's retry budget: 20 %).
+pub const RETRY_SLOTS_PERCENT: usize = 20;
+
+/// How far ahead an event may be scheduled: well within how long records are kept.
+pub const DELIVER_AT_AHEAD_MAX: Duration = Duration::from_hours(14 * 24);
+
+/// Deliveries a replay makes each second unless asked otherwise: fresh events keep their latency.
+pub const REPLAY_PER_SECOND_DEFAULT: u32 = 10;
+
+/// Most deliveries a replay may make each second.
+pub const REPLAY_PER_SECOND_MAX: u32 = 1_000;
+
+/// Replays of one endpoint that run at once: one, since a second would look at the same events.
+pub const REPLAYS_PER_ENDPOINT_MAX: usize = 1;
+
+/// Most event types that may be registered for one contract.
+pub const EVENT_TYPES_PER_CONTRACT_MAX: usize = 1_000;
+
+/// Largest JSON Schema of an event type, in bytes.
+pub const SCHEMA_BYTES_MAX: usize = 32 * 1024;
+
+/// Largest sample of an event type, in bytes.
+pub const SAMPLE_BYTES_MAX: usize = 32 * 1024;
+
+/// Longest description of an event type, in bytes.
+pub const EVENT_TYPE_DESCRIPTION_BYTES_MAX: usize = 1_024;

@@ -12,23 +12,32 @@ pub enum NoDelivery {
     Entity,
     /// It was disabled when the event was accepted.
     Disabled,
+    /// Its filter does not let the event's `data` pass.
+    Filter,
+    /// Its filter could not be applied to the event's `data`; a replay of what is missing makes the
+    /// delivery.
+    FilterFailed,
 }
 
 impl NoDelivery {
+    /// Every reason.
+    pub const ALL: [Self; 5] =
+        [Self::NotSubscribed, Self::Entity, Self::Disabled, Self::Filter, Self::FilterFailed];
+
     /// The word used in JSON and storage.
     pub const fn name(self) -> &'static str {
         match self {
             Self::NotSubscribed => "not_subscribed",
             Self::Entity => "entity",
             Self::Disabled => "disabled",
+            Self::Filter => "filter",
+            Self::FilterFailed => "filter_failed",
         }
     }
 
     /// The reason of that name.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::NotSubscribed, Self::Entity, Self::Disabled]
-            .into_iter()
-            .find(|reason| reason.name() == name)
+        Self::ALL.into_iter().find(|reason| reason.name() == name)
     }
 }
 
@@ -68,7 +77,8 @@ pub fn match_endpoint(event: Matchable<'_>, endpoint: &Endpoint) -> Result<(), N
 mod tests {
     use super::*;
     use crate::contract::Contract;
-    use crate::endpoint::{DisabledReason, Subscription};
+    use crate::endpoint::DisabledReason;
+    use crate::subscription::Subscription;
     use crate::testing::{an_account, an_endpoint};
 
     #[test]

@@ -3,8 +3,7 @@
 
 use crate::account::{Account, Username};
 use crate::contract::Contract;
-use crate::custom_headers::CustomHeaders;
-use crate::endpoint::{Endpoint, EndpointStatus, Subscription};
+use crate::endpoint::Endpoint;
 use crate::id::{AccountId, EndpointId};
 use crate::secret::SigningSecret;
 use crate::target_url::TargetUrl;
@@ -30,22 +29,11 @@ pub fn an_account(contract: Contract, number: u64) -> Account {
 pub fn an_endpoint(account: &Account, number: u64) -> Endpoint {
     let mut random = [0; 24];
     random[..8].copy_from_slice(&number.to_be_bytes());
-    Endpoint {
-        id: EndpointId::new(u128::from(number) << 1, account.contract),
-        account: account.id,
-        contract: account.contract,
-        url: TargetUrl::from_stored(&format!("https://hooks.customer.com/{number}"))
-            .expect("is a URL"),
-        secret: SigningSecret::from_random(&random),
-        previous_secret: None,
-        status: EndpointStatus::Enabled,
-        subscription: Subscription::All,
-        entity_id: None,
-        description: None,
-        headers: CustomHeaders::default(),
-        max_in_flight: None,
-        retry_schedule: None,
-        created_at: TEST_START,
-        updated_at: TEST_START,
-    }
+    Endpoint::new(
+        EndpointId::new(u128::from(number) << 1, account.contract),
+        account,
+        TargetUrl::from_stored(&format!("https://hooks.customer.com/{number}")).expect("is a URL"),
+        SigningSecret::from_random(&random),
+        TEST_START,
+    )
 }

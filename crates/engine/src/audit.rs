@@ -216,6 +216,14 @@ mod tests {
             let later = self.0.iter().filter(|entry| entry.number > after);
             Ok(later.take(limit).cloned().collect())
         }
+
+        async fn read_announced(&self) -> Result<u64, StoreError> {
+            Err(StoreError::Closed)
+        }
+
+        async fn note_announced(&self, _: u64) -> Result<(), StoreError> {
+            Err(StoreError::Closed)
+        }
     }
 
     #[tokio::test]

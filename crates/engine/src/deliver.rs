@@ -118,15 +118,15 @@ impl Engine {
                 url: endpoint.url.clone(),
                 headers,
                 body: payload.body.clone(),
-                timeout: endpoint.contract.attempt_timeout(),
+                timeout: endpoint.attempt_timeout(),
             })
             .await;
         let schedule = endpoint.retry_schedule.as_ref().unwrap_or(&self.settings().retry_schedule);
         let now = self.clock().now();
         let outcome = exchange.outcome;
         let chance = self.dice().chance();
-        let transition = decide(schedule, number, claimed.created_at, outcome, now, chance);
-        self.metrics().attempt(outcome, exchange.duration, number, claimed.created_at, at);
+        let transition = decide(schedule, number, claimed.owed_since, outcome, None, now, chance);
+        self.metrics().attempt(outcome, exchange.duration, number, claimed.owed_since, at);
         if !outcome.is_success() {
             tracing::debug!(
                 delivery = %claimed.lease.delivery,

@@ -154,12 +154,13 @@ impl Engine {
     /// Cleans storage in small steps, when woken and now and then.
     async fn run_cleaner(self) {
         loop {
-            match self.store().clean(self.clock().now(), CLEANED_ROWS_MAX).await {
-                Ok(true) => {
+            let now = self.clock().now();
+            match self.store().clean(now, &self.settings().retention, CLEANED_ROWS_MAX).await {
+                Ok(cleaned) if cleaned.has_more => {
                     tokio::task::yield_now().await;
                     continue;
                 }
-                Ok(false) => {}
+                Ok(_) => {}
                 Err(error) => tracing::warn!(%error, "could not clean storage"),
             }
             tokio::select! {

@@ -16,6 +16,7 @@ use domain::id::{AccountId, DeliveryId, EndpointId, EventId};
 use domain::json_depth::is_deeper_than;
 use domain::limits::{ENTITY_IDS_MAX, EVENT_DATA_BYTES_MAX, JSON_DEPTH_MAX};
 use domain::matching::{Matchable, NoDelivery, match_endpoint};
+use domain::ordering::ordering_key_of;
 use domain::rendering::render_body;
 use domain::time::Timestamp;
 use store::catalogue::Roster;
@@ -197,6 +198,9 @@ impl Engine {
             ),
             entity_ids,
             accepted_at,
+            deliver_at: None,
+            ordering_key: None,
+            trace: None,
         };
         Ok(Ready { roster, event, data: publish.data, idempotency: None, only: None })
     }
@@ -328,7 +332,7 @@ impl Engine {
         self.dispatch().offer(deliveries.born);
         self.start_ready();
         for endpoint in deliveries.stored {
-            self.dispatch().note_stored(endpoint, event.account, event.accepted_at);
+            self.dispatch().note_stored(endpoint, event.account, event.owed_since());
         }
         Published { id: event.id, deliveries: owed }
     }
@@ -349,6 +353,7 @@ impl Engine {
         let payload = Arc::new(Payload {
             event: event.id,
             event_type: event.event_type.clone(),
+            trace: event.trace,
             body: body.clone(),
         });
         let mut new = NewEvent {
@@ -370,15 +375,24 @@ impl Engine {
             match matched {
                 Ok(()) => {}
                 Err(NoDelivery::NotSubscribed) => continue,
-                Err(reason @ (NoDelivery::Entity | NoDelivery::Disabled)) => {
+                Err(reason) => {
                     new.not_made.push((endpoint.id, reason));
                     continue;
                 }
             }
             let id = DeliveryId::from_u128(self.dice().id(event.accepted_at));
             let lease = Lease { session, delivery: id, fence: 1 };
-            let place = self.dispatch().reserve(endpoint, payload.body.len(), lease);
-            new.deliveries.push(NewDelivery { id, endpoint: endpoint.id, leased: place.is_some() });
+            let ordering_key = ordering_key_of(endpoint, event);
+            let can_start_now = ordering_key.is_none() && event.owed_since() <= event.accepted_at;
+            let place = can_start_now
+                .then(|| self.dispatch().reserve(endpoint, payload.body.len(), lease))
+                .flatten();
+            new.deliveries.push(NewDelivery {
+                id,
+                endpoint: endpoint.id,
+                leased: place.is_some(),
+                ordering_key,
+            });
             let Some(place) = place else {
                 deliveries.stored.push(endpoint.id);
                 continue;
@@ -389,7 +403,9 @@ impl Engine {
                 endpoint: endpoint.id,
                 attempts: 0,
                 lost_claims: 0,
-                created_at: event.accepted_at,
+                owed_since: event.accepted_at,
+                is_ordered: false,
+                is_replay: false,
                 payload: Arc::clone(&payload),
             };
             deliveries.born.push((claimed, place));

@@ -33,7 +33,8 @@ impl Engine {
         let roster = self.registry().roster(old.account).await?;
         let endpoint = roster.as_deref().and_then(|roster| endpoint_of(roster, old.endpoint));
         let place = endpoint.and_then(|endpoint| self.dispatch().reserve(endpoint, 0, lease));
-        let new = NewDelivery { id, endpoint: old.endpoint, leased: place.is_some() };
+        let new =
+            NewDelivery { id, endpoint: old.endpoint, leased: place.is_some(), ordering_key: None };
         let note = deed.delivery_replayed(&old, id);
         let refusal =
             match self.store().add_delivery(session, old.account, old.event, new, note).await? {

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use domain::contract::Contract;
 use domain::endpoint::RetrySchedule;
-use domain::limits::{IN_FLIGHT_PER_ENDPOINT_MAX, IN_FLIGHT_PER_NODE_MAX};
+use domain::limits::{IN_FLIGHT_PER_ENDPOINT_MAX, IN_FLIGHT_PER_HOST_MAX, IN_FLIGHT_PER_NODE_MAX};
+use domain::retention::Retention;
 use domain::target_url::UrlPolicy;
 
 /// What the operator may set.
@@ -25,6 +26,10 @@ pub struct Settings {
     pub in_flight_max: usize,
     /// Attempts on their way at once to one endpoint, unless the endpoint says otherwise.
     pub in_flight_per_endpoint_max: usize,
+    /// How long what has ended is kept.
+    pub retention: Retention,
+    /// Attempts on their way at once to one host and port.
+    pub in_flight_per_host_max: usize,
     /// An operator key that is good beside those in storage.
     pub bootstrap_operator_key: Option<String>,
     /// Requests to the platform API that each account key may make; `None` for no limit.
@@ -74,6 +79,8 @@ impl Default for Settings {
             retry_schedule: RetrySchedule::default(),
             in_flight_max: IN_FLIGHT_PER_NODE_MAX,
             in_flight_per_endpoint_max: IN_FLIGHT_PER_ENDPOINT_MAX,
+            retention: Retention::default(),
+            in_flight_per_host_max: IN_FLIGHT_PER_HOST_MAX,
             bootstrap_operator_key: None,
             // Far above what a customer's own scripts need, far below what one of them could take
             // from all others.

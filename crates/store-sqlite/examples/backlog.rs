@@ -14,8 +14,7 @@ use bytes::Bytes;
 use domain::account::{Account, Username};
 use domain::audit::{Actor, AuditAction, AuditNote};
 use domain::contract::Contract;
-use domain::custom_headers::CustomHeaders;
-use domain::endpoint::{Endpoint, EndpointStatus, Subscription};
+use domain::endpoint::Endpoint;
 use domain::event::{Event, EventType};
 use domain::id::{AccountId, DeliveryId, EndpointId, EventId, KeyId};
 use domain::secret::SigningSecret;
@@ -117,6 +116,9 @@ async fn fill(store: &SqliteStore, session: SessionId, pending: usize) {
                 timestamp: now(),
                 entity_ids: Vec::new(),
                 accepted_at: now(),
+                deliver_at: None,
+                ordering_key: None,
+                trace: None,
             },
             body: Bytes::from_static(&[b'x'; BODY_BYTES]),
             data: 0..BODY_BYTES,
@@ -124,6 +126,7 @@ async fn fill(store: &SqliteStore, session: SessionId, pending: usize) {
                 id: DeliveryId::from_u128((number as u128) << 64),
                 endpoint: EndpointId::from_u128((number as u128 % ENDPOINTS) << 1),
                 leased: number + LEASED >= pending,
+                ordering_key: None,
             }],
             not_made: Vec::new(),
             roster_version: roster.version,
@@ -134,23 +137,13 @@ async fn fill(store: &SqliteStore, session: SessionId, pending: usize) {
 }
 
 fn endpoint(account: &Account, number: u128) -> Endpoint {
-    Endpoint {
-        id: EndpointId::from_u128(number << 1),
-        account: account.id,
-        contract: account.contract,
-        url: TargetUrl::from_stored("https://hooks.customer.com/in").unwrap(),
-        secret: SigningSecret::from_random(&[7; 24]),
-        previous_secret: None,
-        status: EndpointStatus::Enabled,
-        subscription: Subscription::All,
-        entity_id: None,
-        description: None,
-        headers: CustomHeaders::default(),
-        max_in_flight: None,
-        retry_schedule: None,
-        created_at: now(),
-        updated_at: now(),
-    }
+    Endpoint::new(
+        EndpointId::from_u128(number << 1),
+        account,
+        TargetUrl::from_stored("https://hooks.customer.com/in").unwrap(),
+        SigningSecret::from_random(&[7; 24]),
+        now(),
+    )
 }
 
 fn note() -> AuditNote {

@@ -17,9 +17,8 @@ use domain::account::{Account, Username};
 use domain::attempt::{Attempt, Outcome, Phases};
 use domain::audit::{Actor, AuditAction, AuditNote};
 use domain::contract::Contract;
-use domain::custom_headers::CustomHeaders;
 use domain::delivery::Transition;
-use domain::endpoint::{Endpoint, EndpointStatus, Subscription};
+use domain::endpoint::Endpoint;
 use domain::event::{Event, EventType};
 use domain::id::{AccountId, DeliveryId, EndpointId, EventId, KeyId};
 use domain::secret::SigningSecret;
@@ -151,6 +150,9 @@ async fn publish(
                         timestamp: now(),
                         entity_ids: Vec::new(),
                         accepted_at: now(),
+                        deliver_at: None,
+                        ordering_key: None,
+                        trace: None,
                     },
                     body: body.clone(),
                     data: 100..1_000,
@@ -198,6 +200,7 @@ impl Lane {
             id: DeliveryId::from_u128(id(number * self.endpoints.len() + index)),
             endpoint: *endpoint,
             leased: true,
+            ordering_key: None,
         });
         made.collect()
     }
@@ -239,23 +242,13 @@ async fn lanes(store: &SqliteStore, load: Load) -> Vec<Lane> {
 }
 
 fn endpoint(account: &Account, id: EndpointId) -> Endpoint {
-    Endpoint {
+    Endpoint::new(
         id,
-        account: account.id,
-        contract: account.contract,
-        url: TargetUrl::from_stored("https://hooks.customer.com/in").unwrap(),
-        secret: SigningSecret::from_random(&[7; 24]),
-        previous_secret: None,
-        status: EndpointStatus::Enabled,
-        subscription: Subscription::All,
-        entity_id: None,
-        description: None,
-        headers: CustomHeaders::default(),
-        max_in_flight: None,
-        retry_schedule: None,
-        created_at: now(),
-        updated_at: now(),
-    }
+        account,
+        TargetUrl::from_stored("https://hooks.customer.com/in").unwrap(),
+        SigningSecret::from_random(&[7; 24]),
+        now(),
+    )
 }
 
 /// Ids as the product makes them: in order of time, the low bits at random.

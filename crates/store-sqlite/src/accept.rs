@@ -187,7 +187,9 @@ impl Ledger<'_> {
             endpoint: delivery.endpoint,
             attempts: 0,
             lost_claims: 0,
-            created_at: now,
+            owed_since: now,
+            is_ordered: false,
+            is_replay: true,
             payload: Arc::new(payload),
         }))
     }

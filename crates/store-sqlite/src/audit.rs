@@ -184,4 +184,12 @@ impl Audit for SqliteStore {
         })
         .await
     }
+
+    async fn read_announced(&self) -> Answer<u64> {
+        Err(store::StoreError::Unavailable("not there yet".to_owned()))
+    }
+
+    async fn note_announced(&self, _number: u64) -> Answer<()> {
+        Err(store::StoreError::Unavailable("not there yet".to_owned()))
+    }
 }

@@ -5,8 +5,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use domain::account::{Account, AccountChange};
 use domain::audit::AuditNote;
+use domain::catalogue::RegisteredType;
+use domain::contract::Contract;
 use domain::endpoint::{DisabledReason, Endpoint, EndpointChange};
 use domain::event::EntityId;
+use domain::event::EventType;
+use domain::health::Streak;
 use domain::id::{AccountId, EndpointId, KeyId};
 use domain::page::{Page, PageRequest};
 use domain::sealing::{Binding, SealingKeyId};
@@ -14,7 +18,8 @@ use domain::secret::SigningSecret;
 use domain::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use store::catalogue::{
-    AccountCreated, Catalogue, DeletedHistory, EndpointCreated, KeyRecord, Roster, SecretRotated,
+    AccountCreated, Catalogue, DeletedHistory, EndpointCreated, EventTypePut, KeyRecord, Roster,
+    SecretRotated,
 };
 use store::vault::Vault;
 
@@ -473,5 +478,50 @@ impl Catalogue for SqliteStore {
 
     async fn reseal(&self, rows_max: usize) -> Answer<usize> {
         self.seal_again(rows_max).await
+    }
+
+    async fn find_operations_account(&self) -> Answer<Option<AccountId>> {
+        Err(store::StoreError::Unavailable("not there yet".to_owned()))
+    }
+
+    async fn create_operations_account(
+        &self,
+        _account: Account,
+        _note: AuditNote,
+    ) -> Answer<AccountCreated> {
+        Err(store::StoreError::Unavailable("not there yet".to_owned()))
+    }
+
+    async fn put_event_type(
+        &self,
+        _registered: RegisteredType,
+        _note: AuditNote,
+    ) -> Answer<EventTypePut> {
+        Err(store::StoreError::Unavailable("not there yet".to_owned()))
+    }
+
+    async fn list_event_types(&self, _contract: Contract) -> Answer<Vec<RegisteredType>> {
+        Err(store::StoreError::Unavailable("not there yet".to_owned()))
+    }
+
+    async fn delete_event_type(
+        &self,
+        _contract: Contract,
+        _name: &EventType,
+        _note: AuditNote,
+    ) -> Answer<bool> {
+        Err(store::StoreError::Unavailable("not there yet".to_owned()))
+    }
+
+    async fn read_streaks(
+        &self,
+        _after: Option<EndpointId>,
+        _limit: usize,
+    ) -> Answer<Vec<(EndpointId, Streak)>> {
+        Err(store::StoreError::Unavailable("not there yet".to_owned()))
+    }
+
+    async fn write_streaks(&self, _streaks: Vec<(EndpointId, Option<Streak>)>) -> Answer<()> {
+        Err(store::StoreError::Unavailable("not there yet".to_owned()))
     }
 }

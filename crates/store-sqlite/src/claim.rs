@@ -53,6 +53,7 @@ impl Ledger<'_> {
             let payload = Payload {
                 event: fields.id("id", EventId::from_bytes)?,
                 event_type: fields.parse("event_type", |text| EventType::parse(text).ok())?,
+                trace: None,
                 body: Bytes::from(fields.get::<Vec<u8>>("body")?),
             };
             let account = fields.id("account", AccountId::from_bytes)?;
@@ -157,7 +158,9 @@ impl Ledger<'_> {
             endpoint,
             attempts: due.attempts,
             lost_claims: due.lost_claims,
-            created_at: due.created_at,
+            owed_since: due.created_at,
+            is_ordered: false,
+            is_replay: false,
             payload,
         })
     }
@@ -222,7 +225,7 @@ pub(crate) fn open_payload(vault: &Vault, account: AccountId, sealed: &Payload) 
         row: hex(&sealed.event.to_bytes()),
     })?;
     let (event, event_type) = (sealed.event, sealed.event_type.clone());
-    Ok(Payload { event, event_type, body: Bytes::from(body) })
+    Ok(Payload { event, event_type, trace: sealed.trace, body: Bytes::from(body) })
 }
 
 /// Opens the payloads of what was claimed, each once. Takes out of the claims what does not open,

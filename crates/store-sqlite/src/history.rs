@@ -14,7 +14,8 @@ use domain::sealing::Binding;
 use domain::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row};
 use store::history::{
-    Counts, DeliveryFilter, EventDetail, EventFilter, EventWithData, History, PAGE_DATA_BYTES_MAX,
+    Counts, DeliveryFilter, EventDetail, EventFilter, EventWithData, Followed, History,
+    PAGE_DATA_BYTES_MAX,
 };
 use store::vault::Vault;
 
@@ -43,6 +44,9 @@ fn event(row: &Row<'_>) -> Result<Event> {
         timestamp: fields.instant("timestamp")?,
         entity_ids: fields.parse("entity_ids", parse_entity_ids)?,
         accepted_at: fields.instant("accepted_at")?,
+        deliver_at: None,
+        ordering_key: None,
+        trace: None,
     })
 }
 
@@ -106,6 +110,7 @@ fn read_delivery(row: &Row<'_>) -> Result<Option<Delivery>> {
     let stored = state::parse(fields.get("state")?, reason);
     let event = Fields::joined("events", row, "event");
     let mut delivery = Delivery {
+        waits_for: None,
         id: fields.id("id", DeliveryId::from_bytes)?,
         event: event.id("event", EventId::from_bytes)?,
         event_type: event.parse("event_type", |text| EventType::parse(text).ok())?,
@@ -424,5 +429,16 @@ impl History for SqliteStore {
             Ok(())
         })
         .await
+    }
+
+    async fn follow_events(
+        &self,
+        _account: AccountId,
+        _after: Option<EventId>,
+        _before: EventId,
+        _undelivered: bool,
+        _limit: usize,
+    ) -> Answer<Followed> {
+        Err(store::StoreError::Unavailable("not there yet".to_owned()))
     }
 }

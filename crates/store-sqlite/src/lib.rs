@@ -41,6 +41,7 @@ mod page;
 mod queue;
 mod readers;
 mod record;
+mod replays;
 mod row;
 mod settle;
 mod source;

@@ -2,13 +2,14 @@
 
 use async_trait::async_trait;
 use domain::audit::AuditNote;
-use domain::id::{AccountId, EndpointId, EventId};
+use domain::id::{AccountId, DeliveryId, EndpointId, EventId};
 use domain::limits::TRIAL_AFTER_LOST_CLAIMS;
+use domain::retention::Retention;
 use domain::time::Timestamp;
 use store::StoreError;
 use store::queue::{
-    Accepted, Added, AttemptRecord, Extended, GivenBack, LaneClaim, LaneRoom, Lease, NewDelivery,
-    NewEvent, Queue, Recorded, SessionId, WaitingLane,
+    Accepted, Added, AttemptRecord, Cancelled, Cleaned, Extended, GivenBack, LaneClaim, LaneRoom,
+    Lease, NewDelivery, NewEvent, Queue, Recorded, SessionId, WaitingLane,
 };
 
 use crate::accept::{seal_bodies, weight};
@@ -222,14 +223,48 @@ impl Queue for SqliteStore {
         .await
     }
 
-    async fn clean(&self, now: Timestamp, rows_max: usize) -> Answer<bool> {
-        self.write(Haste::AtOnce, rows_max, move |ledger| {
-            ledger.in_savepoint(|ledger| ledger.clean(now, rows_max))
-        })
-        .await
+    async fn clean(
+        &self,
+        now: Timestamp,
+        _retention: &Retention,
+        rows_max: usize,
+    ) -> Answer<Cleaned> {
+        let has_more = self
+            .write(Haste::AtOnce, rows_max, move |ledger| {
+                ledger.in_savepoint(|ledger| ledger.clean(now, rows_max))
+            })
+            .await?;
+        Ok(Cleaned { has_more, ..Cleaned::default() })
     }
 
     async fn close(&self) -> Answer<()> {
         self.shut().await
+    }
+
+    async fn cancel_event(
+        &self,
+        _account: AccountId,
+        _event: EventId,
+        _note: AuditNote,
+    ) -> Answer<Cancelled> {
+        Err(store::StoreError::Unavailable("not there yet".to_owned()))
+    }
+
+    async fn cancel_delivery(
+        &self,
+        _account: AccountId,
+        _delivery: DeliveryId,
+        _note: AuditNote,
+    ) -> Answer<Cancelled> {
+        Err(store::StoreError::Unavailable("not there yet".to_owned()))
+    }
+
+    async fn erase_event(
+        &self,
+        _account: AccountId,
+        _event: EventId,
+        _note: AuditNote,
+    ) -> Answer<Cancelled> {
+        Err(store::StoreError::Unavailable("not there yet".to_owned()))
     }
 }

@@ -10,14 +10,15 @@ use domain::account::{Account, Username};
 use domain::contract::Contract;
 use domain::custom_headers::CustomHeaders;
 use domain::endpoint::{
-    DisabledReason, Endpoint, EndpointStatus, MaxInFlight, PreviousSecret, RetrySchedule,
-    Subscription,
+    DisabledReason, Endpoint, EndpointStatus, MaxInFlight, Metadata, PreviousSecret, RetrySchedule,
 };
-use domain::event::{EntityId, EventType};
+use domain::event::EntityId;
 use domain::id::{AccountId, EndpointId, KeyId};
 use domain::matching::NoDelivery;
+use domain::ordering::DeliveryOrder;
 use domain::sealing::Binding;
 use domain::secret::SigningSecret;
+use domain::subscription::{EventPattern, Subscription};
 use domain::target_url::TargetUrl;
 use domain::time::Timestamp;
 use rusqlite::Row;
@@ -221,6 +222,13 @@ pub(crate) fn endpoint(row: &Row<'_>, vault: &Vault) -> Result<Endpoint> {
             None => None,
         },
         retry_schedule: fields.parse_if_any("retry_schedule_ms", parse_schedule)?,
+        filter: None,
+        order: DeliveryOrder::Any,
+        rate: None,
+        timeout: None,
+        metadata: Metadata::default(),
+        client_identity: None,
+        client_credentials: None,
         created_at: fields.instant("created_at")?,
         updated_at: fields.instant("updated_at")?,
     })
@@ -248,14 +256,17 @@ impl SealedTexts {
     }
 }
 
-fn parse_event_types(text: &str) -> Option<Vec<EventType>> {
-    text.lines().map(|line| EventType::parse(line).ok()).collect()
+fn parse_event_types(text: &str) -> Option<Vec<EventPattern>> {
+    text.lines().map(|line| EventPattern::parse(line).ok()).collect()
 }
 
 pub(crate) fn event_types(subscription: &Subscription) -> Option<String> {
     match subscription {
         Subscription::All => None,
-        Subscription::Listed(types) => Some(lines(types.iter().map(EventType::as_str))),
+        Subscription::Listed(types) => Some({
+            let texts: Vec<String> = types.iter().map(ToString::to_string).collect();
+            lines(texts.iter().map(String::as_str))
+        }),
     }
 }
 
@@ -317,6 +328,8 @@ pub(crate) fn push_not_made(blob: &mut Vec<u8>, endpoint: EndpointId, reason: No
         NoDelivery::NotSubscribed => b's',
         NoDelivery::Entity => b'e',
         NoDelivery::Disabled => b'd',
+        NoDelivery::Filter => b'f',
+        NoDelivery::FilterFailed => b'x',
     });
 }
 
@@ -328,6 +341,8 @@ pub(crate) fn parse_not_made(blob: &[u8]) -> Option<Vec<(EndpointId, NoDelivery)
             b"s" => NoDelivery::NotSubscribed,
             b"e" => NoDelivery::Entity,
             b"d" => NoDelivery::Disabled,
+            b"f" => NoDelivery::Filter,
+            b"x" => NoDelivery::FilterFailed,
             _ => return None,
         };
         Some((EndpointId::from_bytes(*id), reason))

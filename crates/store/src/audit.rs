@@ -41,4 +41,10 @@ pub trait Audit: Send + Sync {
 
     /// The entries after number `after`, oldest first, at most `limit`: for whoever walks the chain.
     async fn read_audit(&self, after: u64, limit: usize) -> Result<Vec<AuditEntry>, StoreError>;
+
+    /// The number of the last entry that was announced as an operational event; 0 if none was.
+    async fn read_announced(&self) -> Result<u64, StoreError>;
+
+    /// Notes that every entry up to this number was announced. A number below the last is ignored.
+    async fn note_announced(&self, number: u64) -> Result<(), StoreError>;
 }

@@ -7,7 +7,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use domain::account::{Account, AccountChange};
 use domain::audit::AuditNote;
+use domain::catalogue::RegisteredType;
+use domain::contract::Contract;
 use domain::endpoint::{Endpoint, EndpointChange, StillOverlapping};
+use domain::event::EventType;
+use domain::health::Streak;
 use domain::id::{AccountId, EndpointId, KeyId};
 use domain::page::{Page, PageRequest};
 use domain::sealing::SealingKeyId;
@@ -76,6 +80,17 @@ pub enum SecretRotated {
     StillOverlapping(StillOverlapping),
     /// There is no such endpoint.
     NoEndpoint,
+}
+
+/// What came of registering an event type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventTypePut {
+    /// It was new.
+    Created,
+    /// It was there and is changed.
+    Changed,
+    /// It is new, and there are as many as there may be.
+    LimitReached,
 }
 
 /// What becomes of the deliveries of a deleted endpoint.
@@ -210,4 +225,50 @@ pub trait Catalogue: Send + Sync {
     /// another; at most `rows_max` rows. A step that finds data keys under another master key also
     /// takes a new data key into use. Answers how many rows it sealed: 0 when nothing is left.
     async fn reseal(&self, rows_max: usize) -> Result<usize, StoreError>;
+
+    /// The account that gets operational events, if there is one.
+    async fn find_operations_account(&self) -> Result<Option<AccountId>, StoreError>;
+
+    /// Creates the account that gets operational events, without a key. If there is one already,
+    /// nothing changes. Deleting it is deleting an account; then there is none.
+    async fn create_operations_account(
+        &self,
+        account: Account,
+        note: AuditNote,
+    ) -> Result<AccountCreated, StoreError>;
+
+    /// Registers an event type, or changes the one of that name (its `created_at` stays).
+    async fn put_event_type(
+        &self,
+        registered: RegisteredType,
+        note: AuditNote,
+    ) -> Result<EventTypePut, StoreError>;
+
+    /// The registered event types of a contract in the order of their names; bounded by
+    /// [`domain::limits::EVENT_TYPES_PER_CONTRACT_MAX`].
+    async fn list_event_types(&self, contract: Contract)
+    -> Result<Vec<RegisteredType>, StoreError>;
+
+    /// Takes a registered event type out. `false` if there is none of that name.
+    async fn delete_event_type(
+        &self,
+        contract: Contract,
+        name: &EventType,
+        note: AuditNote,
+    ) -> Result<bool, StoreError>;
+
+    /// Failure streaks that were written down, in order of their endpoints' ids, beginning after
+    /// `after`; at most `limit`.
+    async fn read_streaks(
+        &self,
+        after: Option<EndpointId>,
+        limit: usize,
+    ) -> Result<Vec<(EndpointId, Streak)>, StoreError>;
+
+    /// Writes down how endpoints stand; `None` takes a streak out. Endpoints that are gone are
+    /// passed over, and a deleted endpoint's streak goes with it.
+    async fn write_streaks(
+        &self,
+        streaks: Vec<(EndpointId, Option<Streak>)>,
+    ) -> Result<(), StoreError>;
 }

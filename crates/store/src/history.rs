@@ -68,6 +68,15 @@ pub struct EventDetail {
     pub not_made: Vec<(EndpointId, NoDelivery)>,
 }
 
+/// Events in the order of their birth, and how far was looked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Followed {
+    /// The events, oldest first.
+    pub events: Vec<EventWithData>,
+    /// The last event looked at.
+    pub through: Option<EventId>,
+}
+
 /// Deliveries since the store was made: created = pending + delivered + exhausted + cancelled,
 /// always, removed rows included under the state they ended in. Each number is counted on its own,
 /// so that the balance can be checked.
@@ -98,6 +107,21 @@ pub trait History: Send + Sync {
         filter: EventFilter,
         page: PageRequest,
     ) -> Result<Page<EventWithData>, StoreError>;
+
+    /// Events of the account from the oldest to the newest, for whoever follows along: those with
+    /// an id above `after` and below `before`, at most `limit`, only those that have a delivery in
+    /// another state than delivered, or none although they would have had one
+    /// ([`EventDetail::not_made`] because of `Disabled` or `FilterFailed`), if `undelivered` says
+    /// so. Bounded like [`Self::list_events`]; also answers the id of the last event looked at,
+    /// after which to go on, if it looked at any.
+    async fn follow_events(
+        &self,
+        account: AccountId,
+        after: Option<EventId>,
+        before: EventId,
+        undelivered: bool,
+        limit: usize,
+    ) -> Result<Followed, StoreError>;
 
     /// The event with all that became of it.
     async fn read_event(&self, id: EventId) -> Result<Option<EventDetail>, StoreError>;

@@ -16,6 +16,7 @@ pub mod error;
 pub mod history;
 pub mod memory;
 pub mod queue;
+pub mod replays;
 pub mod vault;
 
 #[cfg(feature = "testing")]
@@ -28,11 +29,12 @@ pub use catalogue::Catalogue;
 pub use error::StoreError;
 pub use history::History;
 pub use queue::Queue;
+pub use replays::Replays;
 
 /// Everything the engine needs of a store.
-pub trait Store: Catalogue + Queue + History + Audit {}
+pub trait Store: Catalogue + Queue + History + Audit + Replays {}
 
-impl<T: Catalogue + Queue + History + Audit> Store for T {}
+impl<T: Catalogue + Queue + History + Audit + Replays> Store for T {}
 
 /// A store, shared.
 pub type SharedStore = Arc<dyn Store>;

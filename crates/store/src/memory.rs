@@ -30,6 +30,7 @@ mod audit;
 mod catalogue;
 mod history;
 mod queue;
+mod replays;
 
 /// A store that lives as long as the process.
 #[derive(Debug, Default)]
@@ -177,6 +178,7 @@ impl State {
             due_at: Some(now),
             created_at: now,
             ended_at: None,
+            waits_for: None,
         };
         let entry = DeliveryEntry {
             delivery,

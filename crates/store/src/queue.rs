@@ -15,7 +15,10 @@ use domain::delivery::Transition;
 use domain::event::{Event, EventType, IdempotencyKey};
 use domain::id::{AccountId, DeliveryId, EndpointId, EventId};
 use domain::matching::NoDelivery;
+use domain::ordering::OrderingKey;
+use domain::retention::Retention;
 use domain::time::Timestamp;
+use domain::trace::TraceContext;
 
 use crate::StoreError;
 
@@ -43,7 +46,7 @@ pub struct NewEvent {
     pub body: Bytes,
     /// Where the producer's `data` stands in it.
     pub data: Range<usize>,
-    /// What it owes, due at `event.accepted_at`.
+    /// What it owes, due when [`Event::owed_since`] says.
     pub deliveries: Vec<NewDelivery>,
     /// Endpoints that get no delivery although they subscribed to its type, and why.
     pub not_made: Vec<(EndpointId, NoDelivery)>,
@@ -54,15 +57,22 @@ pub struct NewEvent {
 }
 
 /// A delivery to create.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewDelivery {
     /// Its id.
     pub id: DeliveryId,
     /// The endpoint.
     pub endpoint: EndpointId,
     /// Whether it is born leased (with fence 1) to the session that creates it. If that session is
-    /// lost, the delivery is born claimable, and the lease of fence 1 is a lost one.
+    /// lost, the delivery is born claimable, and the lease of fence 1 is a lost one. Must not be set
+    /// for a delivery that has an ordering key or is due later.
     pub leased: bool,
+    /// What it waits behind: as long as an earlier delivery to the endpoint with the same key has
+    /// not ended, this one is pending but not claimable, and nothing is due
+    /// ([`domain::delivery::Delivery::waits_for`]). When that one ends, however it ends, the next
+    /// in the order in which their events were accepted becomes claimable in the same step: due at
+    /// once, or when it would have been due if that is later.
+    pub ordering_key: Option<OrderingKey>,
 }
 
 /// What makes a publish repeatable.
@@ -141,8 +151,14 @@ pub struct Claimed {
     /// already [`domain::limits::TRIAL_AFTER_LOST_CLAIMS`] counts only if the delivery was on trial
     /// ([`Queue::begin_trial`]), so that bystanders of a crash are not counted for ever.
     pub lost_claims: u32,
-    /// When the delivery was created.
-    pub created_at: Timestamp,
+    /// Since when it is owed, from which its age counts: when the delivery was created, or when its
+    /// event was to be delivered, if that is later.
+    pub owed_since: Timestamp,
+    /// Whether others may wait behind it ([`NewDelivery::ordering_key`]): its end makes another
+    /// claimable.
+    pub is_ordered: bool,
+    /// Whether it is a replay.
+    pub is_replay: bool,
     /// What to send.
     pub payload: Arc<Payload>,
 }
@@ -154,6 +170,8 @@ pub struct Payload {
     pub event: EventId,
     /// Its type.
     pub event_type: EventType,
+    /// The publisher's trace.
+    pub trace: Option<TraceContext>,
     /// The rendered body.
     pub body: Bytes,
 }
@@ -186,6 +204,32 @@ pub enum Recorded {
     Applied,
     /// The lease was lost (claimed by another, or the delivery ended); nothing changed.
     LeaseLost,
+}
+
+/// What came of cancelling or erasing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cancelled {
+    /// It is done; this many deliveries were pending and are cancelled now.
+    Deliveries(u64),
+    /// There was nothing to do: no delivery is pending, or the payload is gone already.
+    Nothing,
+    /// There is no such thing in the account.
+    NotFound,
+}
+
+/// What one step of cleaning did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cleaned {
+    /// Whether there is more to do now.
+    pub has_more: bool,
+    /// Payloads removed because they were kept long enough.
+    pub payloads: u64,
+    /// Events removed with all their records because they were kept long enough.
+    pub events: u64,
+    /// Deliveries cancelled because their payload is kept no longer.
+    pub expired: u64,
+    /// Bytes given back to the disk.
+    pub freed_bytes: u64,
 }
 
 /// An endpoint that has claimable deliveries.
@@ -296,10 +340,48 @@ pub trait Queue: Send + Sync {
         limit: usize,
     ) -> Result<Vec<WaitingLane>, StoreError>;
 
+    /// Cancels what is pending of an event of the account, leased or not (whoever works on it finds
+    /// the lease lost), at the note's instant, with [`EndReason::Requested`].
+    ///
+    /// [`EndReason::Requested`]: domain::delivery::EndReason::Requested
+    async fn cancel_event(
+        &self,
+        account: AccountId,
+        event: EventId,
+        note: AuditNote,
+    ) -> Result<Cancelled, StoreError>;
+
+    /// The same for one delivery of the account.
+    async fn cancel_delivery(
+        &self,
+        account: AccountId,
+        delivery: DeliveryId,
+        note: AuditNote,
+    ) -> Result<Cancelled, StoreError>;
+
+    /// Erases the payload of an event of the account, its entity ids, its ordering key, and what
+    /// was sent and answered in every attempt of it; what is pending of it is cancelled with
+    /// [`EndReason::Erased`]. That the event was, and what became of it, stays.
+    ///
+    /// [`EndReason::Erased`]: domain::delivery::EndReason::Erased
+    async fn erase_event(
+        &self,
+        account: AccountId,
+        event: EventId,
+        note: AuditNote,
+    ) -> Result<Cancelled, StoreError>;
+
     /// One small step of what may be done later: settling deleted accounts and endpoints,
-    /// forgetting idempotency keys that are past their time. Touches at most `rows_max` rows, so
-    /// that nothing else waits long. Answers whether there is more.
-    async fn clean(&self, now: Timestamp, rows_max: usize) -> Result<bool, StoreError>;
+    /// forgetting idempotency keys that are past their time, removing what was kept as long as
+    /// `retention` says, giving space back to the disk. Touches at most `rows_max` rows, so that
+    /// nothing else waits long. Counts ([`crate::history::Counts`]) stay as they are, but that what
+    /// is cancelled is counted as cancelled.
+    async fn clean(
+        &self,
+        now: Timestamp,
+        retention: &Retention,
+        rows_max: usize,
+    ) -> Result<Cleaned, StoreError>;
 
     /// Answers once everything asked before is on stable storage, and takes no more writes.
     async fn close(&self) -> Result<(), StoreError>;

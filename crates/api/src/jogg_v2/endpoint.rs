@@ -1,7 +1,7 @@
 //! An endpoint as this contract writes it, and as it is written to us.
 
 use domain::account::Account;
-use domain::endpoint::Subscription;
+use domain::subscription::Subscription;
 use engine::Violation;
 use engine::administer::{EndpointEdit, Events, NewEndpoint};
 use serde::Serialize;

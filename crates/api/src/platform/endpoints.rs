@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use axum::extract::State;
-use domain::endpoint::{DisabledReason, Endpoint, EndpointStatus, MaxInFlight, Subscription};
+use domain::endpoint::{DisabledReason, Endpoint, EndpointStatus, MaxInFlight};
 use domain::id::{AccountId, EndpointId};
+use domain::subscription::Subscription;
 use engine::administer::{EndpointEdit, Events, NewEndpoint};
 use http::Uri;
 use serde::{Deserialize, Serialize};
@@ -104,9 +105,7 @@ impl From<Endpoint> for EndpointResource {
             disabled_reason: endpoint.status.disabled_reason().map(DisabledReason::name),
             events: match endpoint.subscription {
                 Subscription::All => vec![EVERY_TYPE.to_owned()],
-                Subscription::Listed(types) => {
-                    types.iter().map(|name| name.as_str().to_owned()).collect()
-                }
+                Subscription::Listed(types) => types.iter().map(ToString::to_string).collect(),
             },
             entity_id: endpoint.entity_id.map(|id| id.as_str().to_owned()),
             description: endpoint.description,

@@ -105,7 +105,7 @@ async fn omitted_null_and_empty_events_all_mean_all() {
         assert_eq!(answer.json()["events"], json!([]), "{body}");
         let id = domain::id::EndpointId::parse(&answer.text("/endpoint_id")).unwrap();
         let endpoint = app.engine.endpoint(Scope::OPERATOR, id).await.unwrap();
-        assert_eq!(endpoint.subscription, domain::endpoint::Subscription::All, "{body}");
+        assert_eq!(endpoint.subscription, domain::subscription::Subscription::All, "{body}");
         assert_eq!(endpoint.entity_id, None, "{body}");
     }
 }

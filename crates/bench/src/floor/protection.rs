@@ -11,10 +11,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
+use domain::account::{Account, Username};
 use domain::address::AddressPolicy;
 use domain::contract::Contract;
-use domain::custom_headers::CustomHeaders;
-use domain::endpoint::{Endpoint, EndpointStatus, Subscription};
+use domain::endpoint::Endpoint;
 use domain::event::EventType;
 use domain::id::{AccountId, DeliveryId, EndpointId, EventId};
 use domain::rendering::render_headers;
@@ -213,23 +213,22 @@ fn act(name: &'static str, times_per_event: u32, mut call: impl FnMut()) -> Resu
 
 fn an_endpoint() -> Result<Endpoint> {
     let created_at = Timestamp::from_seconds(1_732_806_000);
-    Ok(Endpoint {
-        id: EndpointId::new(2, Contract::JoggV2),
-        account: AccountId::from_u128(1),
+    let account = Account {
+        id: AccountId::from_u128(1),
+        username: Username::parse("bench").context("the username is one")?,
         contract: Contract::JoggV2,
-        url: TargetUrl::from_stored(URL).context("the URL is one")?,
-        secret: SigningSecret::from_random(&[0x5a; 24]),
-        previous_secret: None,
-        status: EndpointStatus::Enabled,
-        subscription: Subscription::All,
-        entity_id: None,
-        description: None,
-        headers: CustomHeaders::default(),
-        max_in_flight: None,
-        retry_schedule: None,
+        plan: None,
+        credits: None,
+        api_access: true,
         created_at,
-        updated_at: created_at,
-    })
+    };
+    Ok(Endpoint::new(
+        EndpointId::new(2, Contract::JoggV2),
+        &account,
+        TargetUrl::from_stored(URL).context("the URL is one")?,
+        SigningSecret::from_random(&[0x5a; 24]),
+        created_at,
+    ))
 }
 
 #[cfg(test)]

@@ -8,10 +8,11 @@ use domain::catalogue;
 use domain::contract::Contract;
 use domain::custom_headers::CustomHeaders;
 use domain::endpoint::{
-    DisabledReason, EndpointChange, EndpointStatus, MaxInFlight, RetrySchedule, Subscription,
+    DisabledReason, EndpointChange, EndpointStatus, MaxInFlight, RetrySchedule,
 };
 use domain::event::{EntityId, EventType};
 use domain::limits::{DESCRIPTION_BYTES_MAX, SUBSCRIPTION_TYPES_MAX};
+use domain::subscription::Subscription;
 use domain::target_url::UrlPolicy;
 
 use super::shorten;
@@ -108,6 +109,7 @@ pub(super) fn read_fields(
             });
             check(&mut wrong, "retry_schedule", schedule.transpose())
         }),
+        ..EndpointChange::default()
     };
     if wrong.is_empty() { Ok(change) } else { Err(EngineError::all_invalid(wrong)) }
 }

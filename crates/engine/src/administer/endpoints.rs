@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use domain::contract::Contract;
-use domain::custom_headers::CustomHeaders;
-use domain::endpoint::{Endpoint, EndpointStatus, StillOverlapping, Subscription};
+use domain::endpoint::{Endpoint, StillOverlapping};
 use domain::id::{AccountId, EndpointId};
 use domain::limits::{SECRET_OVERLAP_DEFAULT, SECRET_OVERLAP_MAX};
 use domain::page::{Page, PageRequest};
@@ -33,7 +32,8 @@ impl Engine {
         account: AccountId,
         new: NewEndpoint,
     ) -> Result<Endpoint, EngineError> {
-        let contract = self.account(scope, account).await?.contract;
+        let owner = self.account(scope, account).await?;
+        let contract = owner.contract;
         let fields = read_fields(
             &self.settings().urls,
             contract,
@@ -51,23 +51,13 @@ impl Engine {
         let url = fields.url.clone().expect("a new endpoint has a URL, or was refused");
         self.probe(contract, &url).await?;
         let deed = self.deed(scope);
-        let mut endpoint = Endpoint {
-            id: EndpointId::new(self.dice().id(deed.at), contract),
-            account,
-            contract,
+        let mut endpoint = Endpoint::new(
+            EndpointId::new(self.dice().id(deed.at), contract),
+            &owner,
             url,
-            secret: SigningSecret::from_random(&self.dice().secret()),
-            previous_secret: None,
-            status: EndpointStatus::Enabled,
-            subscription: Subscription::All,
-            entity_id: None,
-            description: None,
-            headers: CustomHeaders::default(),
-            max_in_flight: None,
-            retry_schedule: None,
-            created_at: deed.at,
-            updated_at: deed.at,
-        };
+            SigningSecret::from_random(&self.dice().secret()),
+            deed.at,
+        );
         fields.apply(&mut endpoint, deed.at);
         let note = deed.endpoint_created(&endpoint);
         let created =

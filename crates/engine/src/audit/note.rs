@@ -8,10 +8,11 @@ use std::time::Duration;
 use domain::account::{Account, AccountChange};
 use domain::audit::{Actor, AuditAction, AuditNote};
 use domain::delivery::Delivery;
-use domain::endpoint::{DisabledReason, Endpoint, EndpointChange, MaxInFlight, Subscription};
+use domain::endpoint::{DisabledReason, Endpoint, EndpointChange, MaxInFlight};
 use domain::event::EntityId;
 use domain::id::{AccountId, DeliveryId, EndpointId};
 use domain::sealing::SealingKeyId;
+use domain::subscription::Subscription;
 use domain::target_url::UrlPolicy;
 use domain::time::Timestamp;
 use serde_json::{Map, Value, json};
@@ -234,7 +235,7 @@ const ENDPOINT_FIELDS: &[Field<Endpoint>] = &[
 fn show_events(subscription: &Subscription) -> Value {
     let Subscription::Listed(types) = subscription else { return "all".into() };
     let mut shown: Vec<Value> =
-        types.iter().take(EVENTS_SHOWN_MAX).map(|name| name.as_str().into()).collect();
+        types.iter().take(EVENTS_SHOWN_MAX).map(|pattern| pattern.to_string().into()).collect();
     if types.len() > EVENTS_SHOWN_MAX {
         shown.push(format!("… and {} more", types.len() - EVENTS_SHOWN_MAX).into());
     }

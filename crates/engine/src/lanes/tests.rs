@@ -20,10 +20,13 @@ fn claimed(endpoint: &Endpoint, number: u128, bytes: usize) -> Claimed {
         endpoint: endpoint.id,
         attempts: 0,
         lost_claims: 0,
-        created_at: NOW,
+        owed_since: NOW,
+        is_ordered: false,
+        is_replay: false,
         payload: Arc::new(Payload {
             event: EventId::from_u128(number),
             event_type: EventType::parse("a").unwrap(),
+            trace: None,
             body: Bytes::from(vec![0; bytes]),
         }),
     }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use domain::id::EventId;
 use domain::page::PageRequest;
+use domain::retention::Retention;
 use domain::testing::TEST_START;
 use store::catalogue::Catalogue as _;
 use store::conformance::scene::note_at;
@@ -108,7 +109,8 @@ async fn events_made_after_the_newest_ones_were_removed_are_found() {
         scene.publish(number, body()).await.unwrap();
     }
     assert!(scene.store.delete_account(scene.account.id, note_at(TEST_START)).await.unwrap());
-    while scene.store.clean(TEST_START, 3).await.unwrap() {}
+    let retention = Retention::default();
+    while scene.store.clean(TEST_START, &retention, 3).await.unwrap().has_more {}
     let kept = scene.write(|ledger| {
         let rows = "SELECT (SELECT count(*) FROM events) + (SELECT count(*) FROM deliveries) \
                     + (SELECT count(*) FROM events_by_account) \

@@ -49,6 +49,7 @@ pub async fn an_event_and_its_deliveries_read_back_as_they_were_accepted(scene: 
         due_at: Some(new.event.accepted_at),
         created_at: new.event.accepted_at,
         ended_at: None,
+        waits_for: None,
     });
     assert_eq!(detail.deliveries, owed.collect::<Vec<_>>());
 }

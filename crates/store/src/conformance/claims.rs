@@ -31,10 +31,13 @@ pub async fn a_claim_brings_all_that_an_attempt_needs(scene: &mut Scene) {
         endpoint: endpoint.id,
         attempts: 0,
         lost_claims: 0,
-        created_at: new.event.accepted_at,
+        owed_since: new.event.accepted_at,
+        is_ordered: false,
+        is_replay: false,
         payload: Arc::new(Payload {
             event: new.event.id,
             event_type: new.event.event_type,
+            trace: None,
             body: new.body,
         }),
     };

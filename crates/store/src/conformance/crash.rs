@@ -8,6 +8,7 @@ use domain::delivery::Transition;
 use domain::endpoint::EndpointChange;
 use domain::limits::IDEMPOTENCY_KEPT_FOR;
 use domain::page::PageRequest;
+use domain::retention::Retention;
 use domain::testing::an_endpoint;
 
 use super::Scene;
@@ -221,7 +222,7 @@ pub async fn a_closed_store_takes_no_writes(scene: &mut Scene) {
     refused(store.set_aside(vec![lease], now).await);
     refused(store.record(vec![record]).await);
     refused(store.note(vec![note()]).await);
-    refused(store.clean(now, 1).await);
+    refused(store.clean(now, &Retention::default(), 1).await);
     scene.crash().await;
     assert_eq!(scene.store.read_account(account.id).await.unwrap(), Some(account));
     assert_eq!(scene.store.counts().await.unwrap().pending, 1);

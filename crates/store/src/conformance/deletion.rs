@@ -245,7 +245,7 @@ pub async fn a_deleted_endpoint_with_a_long_history_is_final_before_it_is_cleane
 }
 
 pub async fn cleaning_an_empty_store_finds_nothing_to_do(scene: &mut Scene) {
-    assert!(!scene.store.clean(scene.now, 1).await.unwrap());
+    assert!(!scene.clean(1).await.has_more);
 }
 
 pub async fn cleaning_takes_small_steps_until_all_is_done(scene: &mut Scene) {
@@ -256,11 +256,11 @@ pub async fn cleaning_takes_small_steps_until_all_is_done(scene: &mut Scene) {
     scene.delete_endpoint(&endpoint, DeletedHistory::Remove).await;
     assert!(scene.store.delete_account(account.id, scene.note()).await.unwrap());
     let mut steps = 0;
-    while scene.store.clean(scene.now, 1).await.unwrap() {
+    while scene.clean(1).await.has_more {
         steps += 1;
         assert!(steps < 10_000, "cleaning comes to an end");
     }
-    assert!(!scene.store.clean(scene.now, 1_000).await.unwrap());
+    assert!(!scene.clean(1_000).await.has_more);
 }
 
 pub async fn a_deleted_account_is_out_of_sight_with_all_it_owned(scene: &mut Scene) {

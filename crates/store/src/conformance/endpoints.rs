@@ -8,11 +8,11 @@ use domain::contract::Contract;
 use domain::custom_headers::CustomHeaders;
 use domain::endpoint::{
     DisabledReason, Endpoint, EndpointChange, EndpointStatus, MaxInFlight, RetrySchedule,
-    Subscription,
 };
 use domain::event::EntityId;
 use domain::id::EndpointId;
 use domain::page::PageRequest;
+use domain::subscription::Subscription;
 use domain::target_url::TargetUrl;
 use domain::testing::{an_account, an_endpoint};
 
@@ -34,6 +34,7 @@ fn change_of_everything() -> EndpointChange {
         headers: Some(CustomHeaders::new(headers.to_vec()).unwrap()),
         max_in_flight: Some(Some(MaxInFlight::new(3).unwrap())),
         retry_schedule: Some(Some(RetrySchedule::new(waits.to_vec()).unwrap())),
+        ..EndpointChange::default()
     }
 }
 

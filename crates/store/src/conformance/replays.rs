@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use domain::delivery::{DeliveryState, Transition};
-use domain::endpoint::Subscription;
 use domain::id::{EndpointId, EventId};
+use domain::subscription::Subscription;
 
 use super::Scene;
 use super::endpoints::disable;
@@ -42,12 +42,13 @@ pub async fn a_replay_born_leased_brings_all_that_an_attempt_needs(scene: &mut S
     scene.pass(Duration::from_secs(9));
     let new = NewDelivery { leased: true, ..scene.new_delivery(endpoint.id) };
     let (session, note) = (scene.session, scene.note());
-    let added = scene.store.add_delivery(session, account.id, event, new, note).await.unwrap();
+    let added =
+        scene.store.add_delivery(session, account.id, event, new.clone(), note).await.unwrap();
     let Added::Created(claimed) = added else { panic!("{added:?}") };
     let lease = crate::queue::Lease { session, delivery: new.id, fence: 1 };
     assert_eq!(claimed.lease, lease);
     assert_eq!((claimed.account, claimed.endpoint), (account.id, endpoint.id));
-    assert_eq!((claimed.attempts, claimed.created_at), (0, scene.now));
+    assert_eq!((claimed.attempts, claimed.owed_since), (0, scene.now));
     assert_eq!(claimed.payload, first.payload);
     assert_eq!(scene.claim(&endpoint, 1).await.len(), 0, "it is leased");
     assert_eq!(scene.record(lease, Transition::Delivered).await, Recorded::Applied);
@@ -58,9 +59,10 @@ pub async fn a_replay_that_is_not_born_leased_answers_a_lease_of_nobody(scene: &
     let event = scene.publish(&account, &[]).await.event;
     let new = scene.new_delivery(endpoint.id);
     let (session, note) = (scene.session, scene.note());
+    let id = new.id;
     let added = scene.store.add_delivery(session, account.id, event, new, note).await.unwrap();
     let Added::Created(claimed) = added else { panic!("{added:?}") };
-    assert_eq!((claimed.lease.delivery, claimed.lease.fence), (new.id, 0));
+    assert_eq!((claimed.lease.delivery, claimed.lease.fence), (id, 0));
     assert_eq!(scene.record(claimed.lease, Transition::Delivered).await, Recorded::LeaseLost);
     scene.claim_only(&endpoint).await;
 }
@@ -130,10 +132,11 @@ pub async fn what_cannot_be_replayed_is_said_and_nothing_is_made(scene: &mut Sce
         (account.id, event, deleted.id, Added::NoEndpoint),
     ] {
         let new = scene.new_delivery(endpoint);
+        let id = new.id;
         let added =
             scene.store.add_delivery(scene.session, account, event, new, scene.note()).await;
         assert_eq!(added.unwrap(), answer);
-        assert_eq!(scene.store.read_delivery(new.id).await.unwrap(), None);
+        assert_eq!(scene.store.read_delivery(id).await.unwrap(), None);
     }
     assert_eq!(scene.store.counts().await.unwrap(), before);
 }

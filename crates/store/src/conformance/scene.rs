@@ -16,6 +16,7 @@ use domain::delivery::{Delivery, EndReason, Transition};
 use domain::endpoint::Endpoint;
 use domain::event::{EntityId, Event, EventType, IdempotencyKey};
 use domain::id::{DeliveryId, EndpointId, EventId, KeyId};
+use domain::retention::Retention;
 use domain::testing::{TEST_START, an_account, an_endpoint};
 use domain::time::Timestamp;
 
@@ -25,8 +26,8 @@ use crate::SharedStore;
 use crate::catalogue::{AccountCreated, DeletedHistory, EndpointCreated, KeyRecord};
 use crate::memory::MemoryStore;
 use crate::queue::{
-    Accepted, Added, AttemptRecord, Claimed, Extended, GivenBack, Idempotency, LaneClaim, LaneRoom,
-    Lease, NewDelivery, NewEvent, Recorded, SessionId,
+    Accepted, Added, AttemptRecord, Claimed, Cleaned, Extended, GivenBack, Idempotency, LaneClaim,
+    LaneRoom, Lease, NewDelivery, NewEvent, Recorded, SessionId,
 };
 
 /// How long the session of a scene lives, from the scene's first instant.
@@ -146,7 +147,7 @@ impl Scene {
     /// A delivery to create, not born leased.
     pub fn new_delivery(&mut self, endpoint: EndpointId) -> NewDelivery {
         let id = DeliveryId::from_u128(u128::from(self.next_number()));
-        NewDelivery { id, endpoint, leased: false }
+        NewDelivery { id, endpoint, leased: false, ordering_key: None }
     }
 
     /// An event that owes deliveries to the endpoints, matched against the current roster.
@@ -166,6 +167,9 @@ impl Scene {
                 timestamp: Timestamp::from_seconds(self.now.as_seconds()),
                 entity_ids: vec![EntityId::parse("video_123456").unwrap()],
                 accepted_at: self.now,
+                deliver_at: None,
+                ordering_key: None,
+                trace: None,
             },
             body: Bytes::from(body),
             data,
@@ -222,7 +226,8 @@ impl Scene {
     ) -> DeliveryId {
         let new = self.new_delivery(endpoint.id);
         let (session, note) = (self.session, self.note());
-        let added = self.store.add_delivery(session, account.id, event, new, note).await.unwrap();
+        let added =
+            self.store.add_delivery(session, account.id, event, new.clone(), note).await.unwrap();
         assert!(matches!(added, Added::Created(_)), "{added:?}");
         new.id
     }
@@ -314,11 +319,16 @@ impl Scene {
         assert!(self.store.delete_endpoint(account, id, history, self.note()).await.unwrap());
     }
 
+    /// One step of cleaning.
+    pub async fn clean(&self, rows_max: usize) -> Cleaned {
+        self.store.clean(self.now, &Retention::default(), rows_max).await.unwrap()
+    }
+
     /// Cleans until there is nothing more to clean.
     pub async fn clean_all(&self) {
         const STEPS_MAX: usize = 100_000;
         for _ in 0..STEPS_MAX {
-            if !self.store.clean(self.now, 3).await.unwrap() {
+            if !self.clean(3).await.has_more {
                 return;
             }
         }

@@ -6,10 +6,16 @@ use async_trait::async_trait;
 use domain::account::{Account, AccountChange};
 use domain::attempt::Attempt;
 use domain::audit::{AuditEntry, AuditNote};
+use domain::catalogue::RegisteredType;
+use domain::contract::Contract;
 use domain::delivery::Delivery;
 use domain::endpoint::{Endpoint, EndpointChange};
-use domain::id::{AccountId, DeliveryId, EndpointId, EventId, KeyId};
+use domain::event::EventType;
+use domain::health::Streak;
+use domain::id::{AccountId, DeliveryId, EndpointId, EventId, KeyId, ReplayId};
 use domain::page::{Page, PageRequest};
+use domain::replay::{Replay, ReplaySelection};
+use domain::retention::Retention;
 use domain::sealing::SealingKeyId;
 use domain::secret::SigningSecret;
 use domain::time::Timestamp;
@@ -18,13 +24,18 @@ use super::{FaultStore, Method};
 use crate::StoreError;
 use crate::audit::{Audit, AuditFilter};
 use crate::catalogue::{
-    AccountCreated, Catalogue, DeletedHistory, EndpointCreated, KeyRecord, Roster, SecretRotated,
+    AccountCreated, Catalogue, DeletedHistory, EndpointCreated, EventTypePut, KeyRecord, Roster,
+    SecretRotated,
 };
-use crate::history::{Counts, DeliveryFilter, EventDetail, EventFilter, EventWithData, History};
+use crate::history::{
+    Counts, DeliveryFilter, EventDetail, EventFilter, EventWithData, Followed, History,
+};
 use crate::queue::{
-    Accepted, Added, AttemptRecord, Extended, GivenBack, LaneClaim, LaneRoom, Lease, NewDelivery,
-    NewEvent, Queue, Recorded, SessionId, WaitingLane,
+    Accepted, Added, AttemptRecord, Cancelled, Cleaned, Extended, GivenBack, LaneClaim, LaneRoom,
+    Lease, NewDelivery, NewEvent, Queue, Recorded, SessionId, WaitingLane,
 };
+
+use crate::replays::{ReplayCount, ReplayCreated, ReplayStep, Replays};
 
 #[async_trait]
 impl Catalogue for FaultStore {
@@ -162,6 +173,61 @@ impl Catalogue for FaultStore {
     async fn reseal(&self, rows_max: usize) -> Result<usize, StoreError> {
         self.call(Method::Reseal, self.store.reseal(rows_max)).await
     }
+
+    async fn find_operations_account(&self) -> Result<Option<AccountId>, StoreError> {
+        self.call(Method::FindOperationsAccount, self.store.find_operations_account()).await
+    }
+
+    async fn create_operations_account(
+        &self,
+        account: Account,
+        note: AuditNote,
+    ) -> Result<AccountCreated, StoreError> {
+        self.call(
+            Method::CreateOperationsAccount,
+            self.store.create_operations_account(account, note),
+        )
+        .await
+    }
+
+    async fn put_event_type(
+        &self,
+        registered: RegisteredType,
+        note: AuditNote,
+    ) -> Result<EventTypePut, StoreError> {
+        self.call(Method::PutEventType, self.store.put_event_type(registered, note)).await
+    }
+
+    async fn list_event_types(
+        &self,
+        contract: Contract,
+    ) -> Result<Vec<RegisteredType>, StoreError> {
+        self.call(Method::ListEventTypes, self.store.list_event_types(contract)).await
+    }
+
+    async fn delete_event_type(
+        &self,
+        contract: Contract,
+        name: &EventType,
+        note: AuditNote,
+    ) -> Result<bool, StoreError> {
+        self.call(Method::DeleteEventType, self.store.delete_event_type(contract, name, note)).await
+    }
+
+    async fn read_streaks(
+        &self,
+        after: Option<EndpointId>,
+        limit: usize,
+    ) -> Result<Vec<(EndpointId, Streak)>, StoreError> {
+        self.call(Method::ReadStreaks, self.store.read_streaks(after, limit)).await
+    }
+
+    async fn write_streaks(
+        &self,
+        streaks: Vec<(EndpointId, Option<Streak>)>,
+    ) -> Result<(), StoreError> {
+        self.call(Method::WriteStreaks, self.store.write_streaks(streaks)).await
+    }
 }
 
 #[async_trait]
@@ -246,12 +312,44 @@ impl Queue for FaultStore {
         self.call(Method::WaitingLanes, self.store.waiting_lanes(after, limit)).await
     }
 
-    async fn clean(&self, now: Timestamp, rows_max: usize) -> Result<bool, StoreError> {
-        self.call(Method::Clean, self.store.clean(now, rows_max)).await
+    async fn clean(
+        &self,
+        now: Timestamp,
+        retention: &Retention,
+        rows_max: usize,
+    ) -> Result<Cleaned, StoreError> {
+        self.call(Method::Clean, self.store.clean(now, retention, rows_max)).await
     }
 
     async fn close(&self) -> Result<(), StoreError> {
         self.call(Method::Close, self.store.close()).await
+    }
+
+    async fn cancel_event(
+        &self,
+        account: AccountId,
+        event: EventId,
+        note: AuditNote,
+    ) -> Result<Cancelled, StoreError> {
+        self.call(Method::CancelEvent, self.store.cancel_event(account, event, note)).await
+    }
+
+    async fn cancel_delivery(
+        &self,
+        account: AccountId,
+        delivery: DeliveryId,
+        note: AuditNote,
+    ) -> Result<Cancelled, StoreError> {
+        self.call(Method::CancelDelivery, self.store.cancel_delivery(account, delivery, note)).await
+    }
+
+    async fn erase_event(
+        &self,
+        account: AccountId,
+        event: EventId,
+        note: AuditNote,
+    ) -> Result<Cancelled, StoreError> {
+        self.call(Method::EraseEvent, self.store.erase_event(account, event, note)).await
     }
 }
 
@@ -292,6 +390,21 @@ impl History for FaultStore {
     async fn check(&self) -> Result<(), StoreError> {
         self.call(Method::Check, self.store.check()).await
     }
+
+    async fn follow_events(
+        &self,
+        account: AccountId,
+        after: Option<EventId>,
+        before: EventId,
+        undelivered: bool,
+        limit: usize,
+    ) -> Result<Followed, StoreError> {
+        self.call(
+            Method::FollowEvents,
+            self.store.follow_events(account, after, before, undelivered, limit),
+        )
+        .await
+    }
 }
 
 #[async_trait]
@@ -310,5 +423,77 @@ impl Audit for FaultStore {
 
     async fn read_audit(&self, after: u64, limit: usize) -> Result<Vec<AuditEntry>, StoreError> {
         self.call(Method::ReadAudit, self.store.read_audit(after, limit)).await
+    }
+
+    async fn read_announced(&self) -> Result<u64, StoreError> {
+        self.call(Method::ReadAnnounced, self.store.read_announced()).await
+    }
+
+    async fn note_announced(&self, number: u64) -> Result<(), StoreError> {
+        self.call(Method::NoteAnnounced, self.store.note_announced(number)).await
+    }
+}
+
+#[async_trait]
+impl Replays for FaultStore {
+    async fn create_replay(
+        &self,
+        replay: Replay,
+        note: AuditNote,
+    ) -> Result<ReplayCreated, StoreError> {
+        self.call(Method::CreateReplay, self.store.create_replay(replay, note)).await
+    }
+
+    async fn read_replay(&self, id: ReplayId) -> Result<Option<Replay>, StoreError> {
+        self.call(Method::ReadReplay, self.store.read_replay(id)).await
+    }
+
+    async fn list_replays(
+        &self,
+        account: Option<AccountId>,
+        endpoint: Option<EndpointId>,
+        page: PageRequest,
+    ) -> Result<Page<Replay>, StoreError> {
+        self.call(Method::ListReplays, self.store.list_replays(account, endpoint, page)).await
+    }
+
+    async fn running_replays(
+        &self,
+        after: Option<ReplayId>,
+        limit: usize,
+    ) -> Result<Vec<Replay>, StoreError> {
+        self.call(Method::RunningReplays, self.store.running_replays(after, limit)).await
+    }
+
+    async fn step_replay(
+        &self,
+        id: ReplayId,
+        deliveries: Vec<DeliveryId>,
+        rows_max: usize,
+        now: Timestamp,
+    ) -> Result<Option<ReplayStep>, StoreError> {
+        self.call(Method::StepReplay, self.store.step_replay(id, deliveries, rows_max, now)).await
+    }
+
+    async fn cancel_replay(
+        &self,
+        id: ReplayId,
+        note: AuditNote,
+    ) -> Result<Option<Replay>, StoreError> {
+        self.call(Method::CancelReplay, self.store.cancel_replay(id, note)).await
+    }
+
+    async fn count_replay(
+        &self,
+        account: AccountId,
+        endpoint: EndpointId,
+        selection: ReplaySelection,
+        rows_max: usize,
+    ) -> Result<ReplayCount, StoreError> {
+        self.call(
+            Method::CountReplay,
+            self.store.count_replay(account, endpoint, selection, rows_max),
+        )
+        .await
     }
 }

@@ -45,4 +45,12 @@ impl Audit for MemoryStore {
         let entries = state.audit.range((Bound::Excluded(after), Bound::Unbounded));
         Ok(entries.take(limit).map(|(_, entry)| entry.clone()).collect())
     }
+
+    async fn read_announced(&self) -> Result<u64, StoreError> {
+        Err(StoreError::Unavailable("not there yet".to_owned()))
+    }
+
+    async fn note_announced(&self, _number: u64) -> Result<(), StoreError> {
+        Err(StoreError::Unavailable("not there yet".to_owned()))
+    }
 }

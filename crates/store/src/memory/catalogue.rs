@@ -5,7 +5,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use domain::account::{Account, AccountChange};
 use domain::audit::AuditNote;
+use domain::catalogue::RegisteredType;
+use domain::contract::Contract;
 use domain::endpoint::{Endpoint, EndpointChange};
+use domain::event::EventType;
+use domain::health::Streak;
 use domain::id::{AccountId, EndpointId, KeyId};
 use domain::page::{Page, PageRequest};
 use domain::sealing::SealingKeyId;
@@ -15,7 +19,8 @@ use domain::time::Timestamp;
 use super::{AccountEntry, MemoryStore, PageBounds, State, page_of};
 use crate::StoreError;
 use crate::catalogue::{
-    AccountCreated, Catalogue, DeletedHistory, EndpointCreated, KeyRecord, Roster, SecretRotated,
+    AccountCreated, Catalogue, DeletedHistory, EndpointCreated, EventTypePut, KeyRecord, Roster,
+    SecretRotated,
 };
 
 impl State {
@@ -255,5 +260,56 @@ impl Catalogue for MemoryStore {
 
     async fn reseal(&self, _rows_max: usize) -> Result<usize, StoreError> {
         self.change().map(|_| 0)
+    }
+
+    async fn find_operations_account(&self) -> Result<Option<AccountId>, StoreError> {
+        Err(StoreError::Unavailable("not there yet".to_owned()))
+    }
+
+    async fn create_operations_account(
+        &self,
+        _account: Account,
+        _note: AuditNote,
+    ) -> Result<AccountCreated, StoreError> {
+        Err(StoreError::Unavailable("not there yet".to_owned()))
+    }
+
+    async fn put_event_type(
+        &self,
+        _registered: RegisteredType,
+        _note: AuditNote,
+    ) -> Result<EventTypePut, StoreError> {
+        Err(StoreError::Unavailable("not there yet".to_owned()))
+    }
+
+    async fn list_event_types(
+        &self,
+        _contract: Contract,
+    ) -> Result<Vec<RegisteredType>, StoreError> {
+        Err(StoreError::Unavailable("not there yet".to_owned()))
+    }
+
+    async fn delete_event_type(
+        &self,
+        _contract: Contract,
+        _name: &EventType,
+        _note: AuditNote,
+    ) -> Result<bool, StoreError> {
+        Err(StoreError::Unavailable("not there yet".to_owned()))
+    }
+
+    async fn read_streaks(
+        &self,
+        _after: Option<EndpointId>,
+        _limit: usize,
+    ) -> Result<Vec<(EndpointId, Streak)>, StoreError> {
+        Err(StoreError::Unavailable("not there yet".to_owned()))
+    }
+
+    async fn write_streaks(
+        &self,
+        _streaks: Vec<(EndpointId, Option<Streak>)>,
+    ) -> Result<(), StoreError> {
+        Err(StoreError::Unavailable("not there yet".to_owned()))
     }
 }

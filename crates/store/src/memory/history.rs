@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use domain::attempt::Attempt;
 use domain::delivery::{Delivery, DeliveryState};
-use domain::id::{DeliveryId, EventId};
+use domain::id::{AccountId, DeliveryId, EventId};
 use domain::limits::{PAGE_ROWS_SCANNED_MAX, RETRY_ATTEMPTS_MAX};
 use domain::page::{Page, PageRequest};
 use domain::time::Timestamp;
@@ -11,7 +11,8 @@ use domain::time::Timestamp;
 use super::{DeliveryEntry, EventEntry, MemoryStore, PageBounds, State, page_of};
 use crate::StoreError;
 use crate::history::{
-    Counts, DeliveryFilter, EventDetail, EventFilter, EventWithData, History, PAGE_DATA_BYTES_MAX,
+    Counts, DeliveryFilter, EventDetail, EventFilter, EventWithData, Followed, History,
+    PAGE_DATA_BYTES_MAX,
 };
 
 /// Whether a filter that may be absent lets the value pass.
@@ -110,5 +111,16 @@ impl History for MemoryStore {
 
     async fn check(&self) -> Result<(), StoreError> {
         self.change().map(drop)
+    }
+
+    async fn follow_events(
+        &self,
+        _account: AccountId,
+        _after: Option<EventId>,
+        _before: EventId,
+        _undelivered: bool,
+        _limit: usize,
+    ) -> Result<Followed, StoreError> {
+        Err(StoreError::Unavailable("not there yet".to_owned()))
     }
 }

@@ -7,13 +7,14 @@ use domain::audit::AuditNote;
 use domain::delivery::{DeliveryState, EndReason, Transition};
 use domain::id::{AccountId, DeliveryId, EndpointId, EventId};
 use domain::limits::IDEMPOTENCY_KEPT_FOR;
+use domain::retention::Retention;
 use domain::time::Timestamp;
 
 use super::{EventEntry, FirstAnswer, MemoryStore, State};
 use crate::StoreError;
 use crate::queue::{
-    Accepted, Added, AttemptRecord, Claimed, Extended, GivenBack, LaneClaim, LaneRoom, Lease,
-    NewDelivery, NewEvent, Payload, Queue, Recorded, SessionId, WaitingLane,
+    Accepted, Added, AttemptRecord, Cancelled, Claimed, Cleaned, Extended, GivenBack, LaneClaim,
+    LaneRoom, Lease, NewDelivery, NewEvent, Payload, Queue, Recorded, SessionId, WaitingLane,
 };
 
 impl State {
@@ -59,6 +60,7 @@ impl State {
         let payload = Arc::new(Payload {
             event: event.id,
             event_type: event.event_type.clone(),
+            trace: event.trace,
             body: new.body,
         });
         let entry = EventEntry { event, payload, data: new.data, not_made: new.not_made };
@@ -77,7 +79,9 @@ impl State {
             endpoint: delivery.endpoint,
             attempts: delivery.attempts,
             lost_claims: entry.lost_claims,
-            created_at: delivery.created_at,
+            owed_since: delivery.created_at.max(self.events[&delivery.event].event.owed_since()),
+            is_ordered: false,
+            is_replay: false,
             payload: Arc::clone(&self.events[&delivery.event].payload),
         }
     }
@@ -257,20 +261,52 @@ impl Queue for MemoryStore {
         Ok(beyond.take(limit).collect())
     }
 
-    async fn clean(&self, now: Timestamp, rows_max: usize) -> Result<bool, StoreError> {
+    async fn clean(
+        &self,
+        now: Timestamp,
+        _retention: &Retention,
+        rows_max: usize,
+    ) -> Result<Cleaned, StoreError> {
         let mut state = self.change()?;
         let over = state.idempotency.iter().filter(|(_, first)| first.kept_until <= now);
         let mut over: Vec<_> = over.map(|(place, _)| place.clone()).collect();
-        let more = over.len() > rows_max;
+        let has_more = over.len() > rows_max;
         over.truncate(rows_max);
         for place in over {
             state.idempotency.remove(&place);
         }
-        Ok(more)
+        Ok(Cleaned { has_more, ..Cleaned::default() })
     }
 
     async fn close(&self) -> Result<(), StoreError> {
         self.look().closed = true;
         Ok(())
+    }
+
+    async fn cancel_event(
+        &self,
+        _account: AccountId,
+        _event: EventId,
+        _note: AuditNote,
+    ) -> Result<Cancelled, StoreError> {
+        Err(StoreError::Unavailable("not there yet".to_owned()))
+    }
+
+    async fn cancel_delivery(
+        &self,
+        _account: AccountId,
+        _delivery: DeliveryId,
+        _note: AuditNote,
+    ) -> Result<Cancelled, StoreError> {
+        Err(StoreError::Unavailable("not there yet".to_owned()))
+    }
+
+    async fn erase_event(
+        &self,
+        _account: AccountId,
+        _event: EventId,
+        _note: AuditNote,
+    ) -> Result<Cancelled, StoreError> {
+        Err(StoreError::Unavailable("not there yet".to_owned()))
     }
 }

@@ -131,7 +131,7 @@ impl Names {
                 let (event, account) = *pick(&self.events, event);
                 let (endpoint, _) = self.endpoint(endpoint);
                 let id = DeliveryId::from_u128(self.number().into());
-                let new = NewDelivery { id, endpoint, leased };
+                let new = NewDelivery { id, endpoint, leased, ordering_key: None };
                 let note = self.note(AuditAction::DeliveryReplayed, Some(account));
                 Call::AddDelivery(session, account, event, new, note)
             }
@@ -293,7 +293,12 @@ impl Names {
             if bit(step.endpoints, at) {
                 let id = DeliveryId::from_u128(self.number().into());
                 let leased = bit(step.leased, at);
-                deliveries.push(NewDelivery { id, endpoint: endpoint.id, leased });
+                deliveries.push(NewDelivery {
+                    id,
+                    endpoint: endpoint.id,
+                    leased,
+                    ordering_key: None,
+                });
             } else {
                 not_made.push((endpoint.id, NoDelivery::Entity));
             }
@@ -306,6 +311,9 @@ impl Names {
                 timestamp: self.now,
                 entity_ids: Vec::new(),
                 accepted_at: self.now,
+                deliver_at: None,
+                ordering_key: None,
+                trace: None,
             },
             body: Bytes::from(format!("<{id}>")),
             data: 1..5,

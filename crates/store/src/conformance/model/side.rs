@@ -9,6 +9,7 @@ use domain::audit::AuditNote;
 use domain::delivery::Transition;
 use domain::id::{AccountId, EndpointId};
 use domain::page::PageRequest;
+use domain::retention::Retention;
 use domain::testing::TEST_START;
 use domain::time::Timestamp;
 
@@ -165,7 +166,7 @@ impl<'a> Side<'a> {
                 text(paged_entries(&*store, &filter, page_size).await)
             }
             Call::Clean(now) => {
-                while store.clean(now, 2).await.unwrap() {}
+                while store.clean(now, &Retention::default(), 2).await.unwrap().has_more {}
                 String::new()
             }
             Call::Nothing => String::new(),
