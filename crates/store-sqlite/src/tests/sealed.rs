@@ -205,7 +205,7 @@ async fn a_payload_that_does_not_open_is_set_aside_and_the_others_are_claimed() 
     let counts = scene.store.counts().await.unwrap();
     assert_eq!((counts.pending, counts.exhausted), (1, 1));
     // It is not replayed either.
-    let delivery = scene.event(3, body()).deliveries[0];
+    let delivery = scene.event(3, body()).deliveries.remove(0);
     let (account, note) = (scene.account.id, note_at(TEST_START));
     let event = EventId::from_u128(1);
     let added = scene.store.add_delivery(scene.session, account, event, delivery, note).await;
