@@ -12,6 +12,7 @@ use crate::clock::{now_nanos, pause};
 use crate::fsync;
 use crate::neighbours::{self, Neighbours};
 use crate::percentiles::Percentiles;
+use crate::policy::{self, Policy, PolicyLoad, Sizes};
 use crate::publisher::{
     PUBLISHERS, Published, publish_at_full_speed, publish_at_rate, publish_request,
 };
@@ -51,17 +52,56 @@ pub(crate) enum Load {
     Idle,
     /// An account with ten endpoints: alone, beside another, and beside one whose ten misbehave.
     BadNeighbours,
+    /// 3 of an account's 10 endpoints hang.
+    Hanging,
+    /// One account publishes 100,000 events at once, another goes on as ever.
+    Burst,
+    /// A million deliveries come due at one instant.
+    Backlog,
+    /// 100,000 endpoints, of which each event concerns one.
+    ManyEndpoints,
 }
 
 impl Load {
     /// Every load.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::One, Self::Hundred, Self::FanOut, Self::FixedRate, Self::Idle, Self::BadNeighbours];
+    pub(crate) const ALL: [Self; 10] = [
+        Self::One,
+        Self::Hundred,
+        Self::FanOut,
+        Self::FixedRate,
+        Self::Idle,
+        Self::BadNeighbours,
+        Self::Hanging,
+        Self::Burst,
+        Self::Backlog,
+        Self::ManyEndpoints,
+    ];
+
+    /// The load of the delivery policy that it is, if it is one.
+    const fn policy(self) -> Option<PolicyLoad> {
+        match self {
+            Self::Hanging => Some(PolicyLoad::Hanging),
+            Self::Burst => Some(PolicyLoad::Burst),
+            Self::Backlog => Some(PolicyLoad::Backlog),
+            Self::ManyEndpoints => Some(PolicyLoad::ManyEndpoints),
+            Self::One
+            | Self::Hundred
+            | Self::FanOut
+            | Self::FixedRate
+            | Self::Idle
+            | Self::BadNeighbours => None,
+        }
+    }
 
     /// Accounts, endpoints of each.
     fn furniture(self) -> (usize, usize) {
         match self {
-            Self::One | Self::FixedRate => (1, 1),
+            Self::One
+            | Self::FixedRate
+            | Self::Hanging
+            | Self::Burst
+            | Self::Backlog
+            | Self::ManyEndpoints => (1, 1),
             Self::Hundred => (100, 1),
             Self::FanOut | Self::BadNeighbours => (1, 10),
             Self::Idle => (IDLE_ENDPOINTS / 20, 20),
@@ -77,6 +117,10 @@ impl Load {
             Self::FixedRate => "1 account × 1 endpoint, 500 events/s",
             Self::Idle => "idle, 10,000 endpoints",
             Self::BadNeighbours => "bad neighbours",
+            Self::Hanging => PolicyLoad::Hanging.title(),
+            Self::Burst => PolicyLoad::Burst.title(),
+            Self::Backlog => PolicyLoad::Backlog.title(),
+            Self::ManyEndpoints => PolicyLoad::ManyEndpoints.title(),
         }
     }
 }
@@ -145,6 +189,8 @@ pub(crate) enum Shown {
     Idle(Idle),
     /// Of the load beside bad neighbours.
     Neighbours(Box<Neighbours>),
+    /// Of a load of the delivery policy.
+    Policy(Policy),
 }
 
 /// Runs a load on an empty store of its own in `folder`.
@@ -152,11 +198,15 @@ pub(crate) fn run(
     load: Load,
     events: usize,
     rate: u64,
+    sizes: Sizes,
     program: &Path,
     folder: &Path,
 ) -> Result<Shown> {
     let folder = tempfile::tempdir_in(folder).context("making a folder for the store")?;
     let shown = match load {
+        _ if let Some(policy) = load.policy() => {
+            policy::run(policy, sizes, program, folder.path()).map(Shown::Policy)
+        }
         Load::Idle => run_idle(program, folder.path()).map(Shown::Idle),
         Load::BadNeighbours => {
             neighbours::run(rate, program, folder.path()).map(Box::new).map(Shown::Neighbours)

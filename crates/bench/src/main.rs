@@ -17,6 +17,7 @@ mod load;
 mod misbehaving;
 mod neighbours;
 mod percentiles;
+mod policy;
 mod process;
 mod publisher;
 mod receiver;
@@ -32,6 +33,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::floor::{Floor, Protection};
 use crate::load::Load;
+use crate::policy::Sizes;
 use crate::process::say;
 use crate::report::Report;
 
@@ -65,7 +67,10 @@ enum Task {
     #[command(hide = true)]
     Receiver,
     #[command(hide = true)]
-    Misbehaving,
+    Misbehaving {
+        #[arg(long)]
+        silent: bool,
+    },
     #[command(hide = true)]
     FloorIntake,
     #[command(hide = true)]
@@ -92,6 +97,12 @@ struct Choice {
     /// Events per second to each account of the load with bad neighbours.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     rate: u64,
+    /// Deliveries of the backlog.
+    #[arg(long, default_value_t = 1_000_000)]
+    backlog: usize,
+    /// Endpoints of the load with very many.
+    #[arg(long, default_value_t = 100_000)]
+    endpoints: usize,
     /// The service's program; the one beside this one unless said.
     #[arg(long)]
     postrider: Option<PathBuf>,
@@ -108,7 +119,7 @@ fn main() -> Result<()> {
             report.write_json(Path::new("target/bench.json"))
         }),
         Task::Receiver => receiver::run(),
-        Task::Misbehaving => misbehaving::run(),
+        Task::Misbehaving { silent } => misbehaving::run(silent),
         Task::FloorIntake => floor::run_intake(),
         Task::FloorStorage { file, deliveries } => floor::run_storage(&file, deliveries),
         Task::FloorSending { address } => floor::run_sending(address),
@@ -137,9 +148,10 @@ fn measure_protection(report: &mut Report) -> Result<()> {
 
 fn run_loads(report: &mut Report, scale: &Scale, choice: Choice) -> Result<()> {
     let program = service::program(choice.postrider)?;
+    let sizes = Sizes { backlog: choice.backlog, endpoints: choice.endpoints };
     let loads = if choice.loads.is_empty() { Load::ALL.to_vec() } else { choice.loads };
     for load in loads {
-        report.add(load::run(load, scale.events, choice.rate, &program, &scale.folder)?);
+        report.add(load::run(load, scale.events, choice.rate, sizes, &program, &scale.folder)?);
     }
     Ok(())
 }

@@ -58,13 +58,14 @@ impl Kind {
         [Self::Silent, Self::Resets, Self::EndlessBody, Self::SlowHead, Self::Refuses, Self::Fails];
 }
 
-/// Runs the receivers until the input ends.
-pub(crate) fn run() -> Result<()> {
+/// Runs the receivers until the input ends; all of them silent if `is_silent`.
+pub(crate) fn run(is_silent: bool) -> Result<()> {
     let connections = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&connections);
     std::thread::spawn(move || -> Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(listen(&counted))
+        let kinds: &[Kind] = if is_silent { &[Kind::Silent] } else { &Kind::ALL };
+        runtime.block_on(listen(kinds, &counted))
     });
     for line in std::io::stdin().lines() {
         line?;
@@ -73,11 +74,11 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-async fn listen(connections: &Arc<AtomicUsize>) -> Result<()> {
+async fn listen(kinds: &[Kind], connections: &Arc<AtomicUsize>) -> Result<()> {
     let mut addresses = Vec::with_capacity(RECEIVERS);
     // A port that is bound and not listened on refuses, and is nobody else's meanwhile.
     let mut refusing = Vec::new();
-    for kind in Kind::ALL.into_iter().cycle().take(RECEIVERS) {
+    for kind in kinds.iter().copied().cycle().take(RECEIVERS) {
         let socket = TcpSocket::new_v4()?;
         socket.bind("127.0.0.1:0".parse()?)?;
         addresses.push(socket.local_addr()?.to_string());
@@ -147,9 +148,18 @@ pub(crate) struct MisbehavingProcess {
 }
 
 impl MisbehavingProcess {
-    /// Starts one.
+    /// Starts one in which every kind is there.
     pub(crate) fn start() -> Result<Self> {
-        let mut process = Spoken::this_program(&["misbehaving"])?;
+        Self::start_as(&["misbehaving"])
+    }
+
+    /// Starts one in which all accept and never answer.
+    pub(crate) fn start_silent() -> Result<Self> {
+        Self::start_as(&["misbehaving", "--silent"])
+    }
+
+    fn start_as(arguments: &[&str]) -> Result<Self> {
+        let mut process = Spoken::this_program(arguments)?;
         let addresses = process.hear()?.split(' ').map(str::parse).collect::<Result<_, _>>();
         Ok(Self { process, addresses: addresses.context("reading the receivers' addresses")? })
     }

@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use domain::id::EventId;
+use domain::time::Timestamp;
 
 use crate::clock::{now_nanos, wait_until};
+use crate::service::OPERATOR_KEY;
 use crate::wire::{Answer, BlockingConnection, Connection, request};
 
 /// Length of `data` in every event.
@@ -15,6 +17,12 @@ pub(crate) const DATA_BYTES: usize = 1024;
 
 /// Publishers at once, where nothing else is said: a busy back end's pool.
 pub(crate) const PUBLISHERS: usize = 64;
+
+/// Events in a batch, which are a little over 1 MiB.
+const BATCH_EVENTS: usize = 1_000;
+
+/// Who publish batches at once.
+const BATCH_PUBLISHERS: usize = 4;
 
 /// The type of every event.
 pub(crate) const EVENT_TYPE: &str = "generated_avatar_video_success";
@@ -44,6 +52,82 @@ pub(crate) fn publish_request(address: SocketAddr, key: &str, account: &str) -> 
     let data = data();
     let body = format!(r#"{{"account":"{account}","type":"{EVENT_TYPE}","data":{data}}}"#);
     request("POST", "/api/v1/events", address, key, &body)
+}
+
+/// The bytes of a publish request for an account of the native contract.
+pub(crate) fn publish_request_of(
+    address: SocketAddr,
+    key: &str,
+    account: &str,
+    event_type: &str,
+) -> Vec<u8> {
+    let data = data();
+    let body = format!(r#"{{"account":"{account}","type":"{event_type}","data":{data}}}"#);
+    request("POST", "/api/v1/events", address, key, &body)
+}
+
+/// What publishing in batches came to.
+pub(crate) struct Batches {
+    /// The events.
+    pub(crate) published: Vec<Published>,
+    /// How many were accepted in a second.
+    pub(crate) events_per_second: f64,
+}
+
+/// Publishes `count` events to the account in batches, to be delivered at `deliver_at` or at once.
+pub(crate) fn publish_batches(
+    address: SocketAddr,
+    account: &str,
+    count: usize,
+    deliver_at: Option<Timestamp>,
+) -> Result<Batches> {
+    let data = data();
+    let deliver_at = deliver_at
+        .map(|at| format!(r#","deliver_at":"{}""#, at.to_rfc3339_seconds()))
+        .unwrap_or_default();
+    let event =
+        format!(r#"{{"account":"{account}","type":"{EVENT_TYPE}","data":{data}{deliver_at}}}"#);
+    let batch = |events: usize| {
+        let events = vec![event.as_str(); events].join(",");
+        let body = format!(r#"{{"events":[{events}]}}"#);
+        request("POST", "/api/v1/events/batch", address, OPERATOR_KEY, &body)
+    };
+    let (full, last) = (batch(BATCH_EVENTS), batch(count % BATCH_EVENTS));
+    let batches = count.div_ceil(BATCH_EVENTS);
+    let next = AtomicUsize::new(0);
+    let start_nanos = now_nanos();
+    let published = std::thread::scope(|scope| {
+        let publish = || -> Result<Vec<Published>> {
+            let mut connection = BlockingConnection::open(address)?;
+            let mut published = Vec::new();
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= batches {
+                    return Ok(published);
+                }
+                let is_full = number + 1 < batches || count.is_multiple_of(BATCH_EVENTS);
+                let began_nanos = now_nanos();
+                let answer = connection.exchange(if is_full { &full } else { &last })?;
+                let answered_nanos = now_nanos();
+                let events = all_acknowledged(&answer)?;
+                published.extend(events.into_iter().map(|event| Published {
+                    event,
+                    began_nanos,
+                    late_nanos: 0,
+                    answered_nanos,
+                }));
+            }
+        };
+        let publishers: Vec<_> = (0..BATCH_PUBLISHERS).map(|_| scope.spawn(publish)).collect();
+        let mut published = Vec::with_capacity(count);
+        for publisher in publishers {
+            published.extend(publisher.join().map_err(|_| anyhow::anyhow!("a panic"))??);
+        }
+        Ok::<_, anyhow::Error>(published)
+    })?;
+    ensure!(published.len() == count, "{} of {count} events were accepted", published.len());
+    let seconds = (now_nanos() - start_nanos) as f64 / 1e9;
+    Ok(Batches { published, events_per_second: count as f64 / seconds })
 }
 
 /// Publishes `count` events, the requests in turn, with `publishers` connections that each send the
@@ -136,6 +220,18 @@ fn acknowledged(answer: &Answer<'_>) -> Result<EventId> {
         .and_then(|at| text.get(at..at + EventId::PREFIX.len() + 32))
         .and_then(|id| EventId::parse(id).ok())
         .with_context(|| format!("the answer to publishing has no event id: {text}"))
+}
+
+/// The ids in the answer to a batch.
+fn all_acknowledged(answer: &Answer<'_>) -> Result<Vec<EventId>> {
+    let text = String::from_utf8_lossy(answer.body);
+    ensure!(answer.status == 202, "publishing was answered {}: {text}", answer.status);
+    let ids = text.match_indices(EventId::PREFIX);
+    ids.map(|(at, prefix)| {
+        let id = text.get(at..at + prefix.len() + 32).unwrap_or_default();
+        EventId::parse(id).with_context(|| format!("{id} is no event id"))
+    })
+    .collect()
 }
 
 #[cfg(test)]

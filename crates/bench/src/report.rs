@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::floor::{Floor, Protection};
 use crate::load::{FIXED_RATE, Idle, Load, Measured, Shown};
 use crate::neighbours::Neighbours;
+use crate::policy::Policy;
 
 /// CPU per event is to be at most this many times the floor.
 const GOAL_TIMES_FLOOR: f64 = 2.0;
@@ -70,7 +71,7 @@ impl Report {
             .iter()
             .filter_map(|shown| match shown {
                 Shown::Measured(measured) => Some(measured),
-                Shown::Idle(_) | Shown::Neighbours(_) => None,
+                Shown::Idle(_) | Shown::Neighbours(_) | Shown::Policy(_) => None,
             })
             .collect();
         if !measured.is_empty() {
@@ -82,6 +83,9 @@ impl Report {
         for shown in &self.loads {
             if let Shown::Neighbours(neighbours) = shown {
                 neighbours.write(&mut text)?;
+            }
+            if let Shown::Policy(policy) = shown {
+                policy.write(&mut text)?;
             }
         }
         let goals = self.goals();
@@ -102,6 +106,7 @@ impl Report {
             match shown {
                 Shown::Idle(idle) => goals.extend(idle_goals(idle)),
                 Shown::Neighbours(neighbours) => goals.extend(neighbour_goals(neighbours)),
+                Shown::Policy(policy) => goals.extend(policy_goals(policy)),
                 Shown::Measured(measured) => {
                     goals.extend(self.load_goals(measured));
                 }
@@ -230,6 +235,14 @@ fn neighbour_goals(neighbours: &Neighbours) -> [Goal; 3] {
             kept: neighbours.memory_growth_mib <= GOAL_GROWTH_MIB,
         },
     ]
+}
+
+fn policy_goals(policy: &Policy) -> impl Iterator<Item = Goal> {
+    policy.goals.iter().map(|goal| Goal {
+        name: format!("{}: {}", policy.load, goal.what),
+        reached: goal.reached.clone(),
+        kept: goal.kept,
+    })
 }
 
 fn write_floor(text: &mut String, floor: &Floor) -> Result<()> {

@@ -114,6 +114,28 @@ impl Service {
         endpoints_each: usize,
         receiver: SocketAddr,
     ) -> Result<()> {
+        let endpoint = |number| (endpoint_url(receiver, number), EVENT_TYPE.to_owned());
+        self.furnish_of("jogg_v2", accounts, endpoints_each, &endpoint)
+    }
+
+    /// The same of the native contract, with the URL and event type that `endpoint` gives to each
+    /// number.
+    pub(crate) fn furnish_standard(
+        &self,
+        accounts: usize,
+        endpoints_each: usize,
+        endpoint: &(impl Fn(usize) -> (String, String) + Sync),
+    ) -> Result<()> {
+        self.furnish_of("standard", accounts, endpoints_each, endpoint)
+    }
+
+    fn furnish_of(
+        &self,
+        contract: &str,
+        accounts: usize,
+        endpoints_each: usize,
+        endpoint: &(impl Fn(usize) -> (String, String) + Sync),
+    ) -> Result<()> {
         let next = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             let creators: Vec<_> = (0..CREATORS.min(accounts))
@@ -126,10 +148,9 @@ impl Service {
                                 return Ok(());
                             }
                             let first = account * endpoints_each;
-                            let urls: Vec<_> = (first..first + endpoints_each)
-                                .map(|number| endpoint_url(receiver, number))
-                                .collect();
-                            self.create(&mut connection, &account_name(account), &urls)?;
+                            let endpoints = (first..first + endpoints_each).map(endpoint);
+                            let name = account_name(account);
+                            self.create(&mut connection, contract, &name, endpoints)?;
                         }
                     })
                 })
@@ -143,14 +164,17 @@ impl Service {
 
     /// Creates an account with an endpoint at each of these URLs.
     pub(crate) fn create_account(&self, username: &str, urls: &[String]) -> Result<()> {
-        self.create(&mut BlockingConnection::open(self.address)?, username, urls)
+        let endpoints = urls.iter().map(|url| (url.clone(), EVENT_TYPE.to_owned()));
+        let mut connection = BlockingConnection::open(self.address)?;
+        self.create(&mut connection, "jogg_v2", username, endpoints)
     }
 
     fn create(
         &self,
         connection: &mut BlockingConnection,
+        contract: &str,
         username: &str,
-        urls: &[String],
+        endpoints: impl Iterator<Item = (String, String)>,
     ) -> Result<()> {
         let mut post = |path: &str, body: &str| -> Result<Value> {
             let request = request("POST", path, self.address, OPERATOR_KEY, body);
@@ -161,13 +185,13 @@ impl Service {
         };
         let created = post(
             "/api/v1/accounts",
-            &format!(r#"{{"username":"{username}","contract":"jogg_v2"}}"#),
+            &format!(r#"{{"username":"{username}","contract":"{contract}"}}"#),
         )?;
         let id = created["id"].as_str().context("an account has an id")?;
-        for url in urls {
+        for (url, event_type) in endpoints {
             post(
                 &format!("/api/v1/accounts/{id}/endpoints"),
-                &format!(r#"{{"url":"{url}","events":["{EVENT_TYPE}"]}}"#),
+                &format!(r#"{{"url":"{url}","events":["{event_type}"]}}"#),
             )?;
         }
         Ok(())

@@ -183,19 +183,33 @@ impl Transition {
     }
 }
 
-/// What the outcome of attempt `number` does to a delivery owed since `owed_since`, and what its
-/// receiver asked for.
+/// What came of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// The outcome.
+    pub outcome: Outcome,
+    /// What the receiver asked for beside it.
+    pub asked: Option<ReceiverControl>,
+}
+
+impl From<Outcome> for Heard {
+    fn from(outcome: Outcome) -> Self {
+        Self { outcome, asked: None }
+    }
+}
+
+/// What attempt `number` does to a delivery owed since `owed_since`.
 ///
 /// The only place where a delivery's next state is decided.
 pub fn decide(
     schedule: &RetrySchedule,
     number: u32,
     owed_since: Timestamp,
-    outcome: Outcome,
-    asked: Option<ReceiverControl>,
+    heard: Heard,
     now: Timestamp,
     chance: Chance,
 ) -> Transition {
+    let Heard { outcome, asked } = heard;
     if outcome.is_success() {
         return Transition::Delivered;
     }
@@ -276,7 +290,7 @@ mod tests {
             let cell = |number, hours| {
                 let now = created_at.plus(std::time::Duration::from_hours(hours));
                 let chance = Chance::from_bits(0);
-                match decide(&schedule, number, created_at, outcome, None, now, chance) {
+                match decide(&schedule, number, created_at, outcome.into(), now, chance) {
                     Transition::Delivered => "delivered".to_owned(),
                     Transition::RetryAt(_) => "pending".to_owned(),
                     Transition::Exhausted(reason) => format!("exhausted: {}", reason.name()),
