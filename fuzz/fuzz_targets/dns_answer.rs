@@ -56,7 +56,15 @@ async fn exchange(input: Vec<u8>) {
     );
     let url = TargetUrl::from_stored("https://hooks.customer.com/").expect("a right URL");
     let body = Bytes::from_static(b"{}");
-    let exchange = sender.send(Request { url, headers: Vec::new(), body, timeout: TIMEOUT }).await;
+    let request = Request {
+        url,
+        headers: Vec::new(),
+        body,
+        timeout: TIMEOUT,
+        identity: None,
+        credentials: None,
+    };
+    let exchange = sender.send(request).await;
     assert!(matches!(exchange.outcome, Outcome::Failed(_)), "{exchange:?}");
 
     let found = resolver.found.lock().expect("nobody panicked").take();

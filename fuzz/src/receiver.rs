@@ -58,7 +58,7 @@ impl Exchanges {
         let url = TargetUrl::from_stored("http://a.com/").expect("a right URL");
         let headers = vec![("content-type".into(), "application/json".into())];
         let body = Bytes::from_static(b"{}");
-        self.sender.send(Request { url, headers, body, timeout: TIMEOUT }).await
+        self.sender.send(Request { url, headers, body, timeout: TIMEOUT, identity: None, credentials: None }).await
     }
 
     /// How many connections there were.

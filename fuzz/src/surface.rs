@@ -14,6 +14,7 @@ use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
 use domain::attempt::{Outcome, Phases};
+use domain::credentials::ClientIdentity;
 use domain::target_url::TargetUrl;
 use domain::time::Timestamp;
 use engine::clock::Clock;
@@ -206,11 +207,17 @@ impl Sender for Agreeing {
             duration: Duration::ZERO,
             phases: Phases::default(),
             response_excerpt: Bytes::new(),
+            control: None,
             detail: None,
         }
     }
 
-    async fn probe(&self, _: &TargetUrl, _: Duration) -> Outcome {
+    async fn probe(
+        &self,
+        _: &TargetUrl,
+        _: Option<&ClientIdentity>,
+        _: Duration,
+    ) -> Outcome {
         Outcome::Answered { status: 204, retry_after: None }
     }
 }

@@ -30,16 +30,22 @@ pub(crate) struct PageParameters {
 impl PageParameters {
     /// Reads `limit` and `cursor`.
     pub(crate) fn read(parameters: &mut Parameters) -> PageRequest {
-        let limit = parameters.optional("limit", "must be a whole number from 1 to 500", |text| {
-            text.parse().ok().filter(|limit| (1..=PAGE_SIZE_MAX).contains(limit))
-        });
+        let limit = read_limit(parameters);
         let before = parameters.optional(
             "cursor",
             "must be the `next_cursor` of the page before",
             read_cursor,
         );
-        PageRequest { before, limit: limit.unwrap_or(PAGE_SIZE_DEFAULT) }
+        PageRequest { before, limit }
     }
+}
+
+/// Reads `limit`: how many rows to answer at most.
+pub(crate) fn read_limit(parameters: &mut Parameters) -> usize {
+    let limit = parameters.optional("limit", "must be a whole number from 1 to 500", |text| {
+        text.parse().ok().filter(|limit| (1..=PAGE_SIZE_MAX).contains(limit))
+    });
+    limit.unwrap_or(PAGE_SIZE_DEFAULT)
 }
 
 /// One page of a list.
@@ -57,13 +63,13 @@ impl<T> From<Page<T>> for List<T> {
     }
 }
 
-fn write_cursor(before: u128) -> String {
+pub(crate) fn write_cursor(before: u128) -> String {
     let mut bytes = [CURSOR_VERSION; 17];
     bytes[1..].copy_from_slice(&before.to_be_bytes());
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-fn read_cursor(text: &str) -> Option<u128> {
+pub(crate) fn read_cursor(text: &str) -> Option<u128> {
     let bytes: [u8; 17] = URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()?;
     let (version, id) = bytes.split_first()?;
     (*version == CURSOR_VERSION)

@@ -17,34 +17,47 @@ mod attempts;
 mod audit;
 mod caller;
 mod deliveries;
+mod endpoint_settings;
 mod endpoints;
+mod event_types;
 mod events;
 mod fields;
+mod filters;
 mod header_fields;
 mod health;
+mod health_of;
+mod instant;
 mod json_body;
 mod keys;
+mod operations;
 pub(crate) mod parameters;
 mod path_id;
 mod publish;
 pub(crate) mod rate_limit;
 mod refusals;
+mod replays;
 mod sealing_keys;
 mod secrets;
+mod stats;
 
 /// Every route of the platform API, and those that belong to the service as a whole.
 pub(crate) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default()
         .merge(accounts::routes())
+        .merge(operations::routes())
         .merge(keys::routes())
         .merge(endpoints::routes())
         .merge(secrets::routes())
+        .merge(filters::routes())
+        .merge(event_types::routes())
         .merge(publish::routes())
         .merge(events::routes())
         .merge(deliveries::routes())
         .merge(attempts::routes())
+        .merge(replays::routes())
         .merge(audit::routes())
         .merge(sealing_keys::routes())
+        .merge(stats::routes())
         .merge(health::routes())
         .merge(crate::openapi::routes())
 }

@@ -159,7 +159,8 @@ pub struct Attempt {
 impl Attempt {
     /// The attempt as the endpoint's owner may see it: an address that may not be called, one that
     /// refuses connections and one that swallows them look the same, in word and in time, so that
-    /// nobody learns from us what is behind an address.
+    /// nobody learns from us what is behind an address. The same holds for every way not to get a
+    /// token from the address that gives them out.
     #[must_use]
     pub fn for_its_owner(mut self) -> Self {
         let never_connected = match self.outcome {
@@ -173,6 +174,8 @@ impl Attempt {
         };
         if never_connected {
             self.outcome = Outcome::Failed(Failure::Connect);
+        }
+        if never_connected || self.outcome == Outcome::Failed(Failure::Credentials) {
             self.phases = Phases::default();
             self.duration = Duration::ZERO;
         }
@@ -214,6 +217,14 @@ mod tests {
         assert_eq!(blocked.outcome, Outcome::Failed(Failure::Connect));
         assert_eq!(blocked, refused);
         assert_eq!(blocked, filtered);
+    }
+
+    #[test]
+    fn to_its_owner_every_way_not_to_get_a_token_looks_the_same() {
+        let at_once = attempt(Outcome::Failed(Failure::Credentials), 0, 0).for_its_owner();
+        let late = attempt(Outcome::Failed(Failure::Credentials), 0, 5_000).for_its_owner();
+        assert_eq!(late, at_once);
+        assert_eq!(at_once.outcome, Outcome::Failed(Failure::Credentials));
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub enum Actor {
 }
 
 /// What was done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AuditAction {
     /// The process began, with these rules of what may be called.
     ServiceStarted,

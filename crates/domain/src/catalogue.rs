@@ -6,6 +6,7 @@
 
 use crate::contract::Contract;
 use crate::event::EventType;
+use crate::limits::EVENT_TYPE_BYTES_MAX;
 use crate::time::Timestamp;
 
 /// One documented event type.
@@ -56,10 +57,15 @@ pub fn find(contract: Contract, name: &str) -> Option<&'static CatalogueEntry> {
 /// The up to three names of the contract's catalogue nearest to `name`, nearest first, for error
 /// messages.
 pub fn nearest(contract: Contract, name: &str) -> Vec<&'static str> {
-    let mut names: Vec<_> = event_types(contract)
-        .iter()
-        .map(|entry| (strsim::damerau_levenshtein(name, entry.name), entry.name))
-        .collect();
+    nearest_of(event_types(contract).iter().map(|entry| entry.name), name)
+}
+
+/// The up to three of `names` nearest to `name`, nearest first. Of a long `name` the beginning
+/// counts: no event type is longer than [`EVENT_TYPE_BYTES_MAX`].
+pub fn nearest_of<'a>(names: impl Iterator<Item = &'a str>, name: &str) -> Vec<&'a str> {
+    let name: String = name.chars().take(EVENT_TYPE_BYTES_MAX).collect();
+    let mut names: Vec<_> =
+        names.map(|known| (strsim::damerau_levenshtein(&name, known), known)).collect();
     names.sort_unstable();
     names.into_iter().take(3).map(|(_, name)| name).collect()
 }

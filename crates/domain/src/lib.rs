@@ -15,6 +15,7 @@ pub mod account;
 pub mod address;
 pub mod attempt;
 pub mod audit;
+pub mod breaker;
 pub mod catalogue;
 pub mod contract;
 pub mod credentials;
@@ -29,6 +30,7 @@ pub mod json_depth;
 pub mod limits;
 pub mod matching;
 pub mod ordering;
+pub mod pace;
 pub mod page;
 pub mod rendering;
 pub mod replay;
@@ -42,5 +44,5 @@ pub mod target_url;
 pub mod time;
 pub mod trace;
 
-#[cfg(feature = "testing")]
+#[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -3,7 +3,7 @@
 //! Promise: the body is rendered once, when the event is accepted, and holds the producer's
 //! `data` byte for byte; the headers are a pure function of endpoint, event, body and instant.
 //! Sources: JoggAI v2 "Example Request Headers" and payload samples; KonPro v1 webhook events;
-//! Standard Webhooks specification for the `webhook-*` headers.
+//! Standard Webhooks specification for the `webhook-*` headers; W3C Trace Context for `traceparent`.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -14,6 +14,7 @@ use crate::event::EventType;
 use crate::id::EventId;
 use crate::signature::{hex_signature, standard_signature};
 use crate::time::Timestamp;
+use crate::trace::TraceContext;
 
 /// `User-Agent` of `jogg_v2` deliveries (JoggAI v2, "Example Request Headers").
 pub const JOGG_V2_USER_AGENT: &str = "JoggAI-Webhook/2.0";
@@ -63,20 +64,33 @@ pub fn render_body(
 /// One header of a delivery: name and value.
 pub type Header = (Cow<'static, str>, Cow<'static, str>);
 
+/// What one attempt brings.
+#[derive(Clone, Copy, Debug)]
+pub struct Content<'a> {
+    /// The event.
+    pub event: EventId,
+    /// Its type.
+    pub event_type: &'a EventType,
+    /// The body, rendered by [`render_body`].
+    pub body: &'a [u8],
+    /// The publisher's trace, seen from this very attempt; a custom header that says otherwise
+    /// gives way.
+    pub trace: Option<TraceContext>,
+}
+
 /// Everything but `Host` and `Content-Length`, in the order sent.
 ///
 /// `standard_headers` adds the three `webhook-*` headers; `standard` deliveries always have them.
 pub fn render_headers(
     endpoint: &Endpoint,
-    event: EventId,
-    event_type: &EventType,
-    body: &[u8],
+    content: &Content<'_>,
     attempted_at: Timestamp,
     standard_headers: bool,
 ) -> Vec<Header> {
     fn push(headers: &mut Vec<Header>, name: &'static str, value: impl Into<Cow<'static, str>>) {
         headers.push((name.into(), value.into()));
     }
+    let Content { event, event_type, body, trace } = *content;
     let previous = endpoint.previous_secret_at(attempted_at);
     // The contracts have room for one signature. Until the overlap ends it stays the one that
     // receivers know, and the new one is announced beside it.
@@ -87,7 +101,7 @@ pub fn render_headers(
         }
         None => push(headers, name, hex_signature(&endpoint.secret, body)),
     };
-    let mut headers: Vec<Header> = Vec::with_capacity(9 + endpoint.headers.len());
+    let mut headers: Vec<Header> = Vec::with_capacity(10 + endpoint.headers.len());
     push(&mut headers, "content-type", "application/json");
     let user_agent = match endpoint.contract {
         Contract::JoggV2 => {
@@ -110,15 +124,27 @@ pub fn render_headers(
         let signature = standard_signature(secrets, event, attempted_at, body);
         push(&mut headers, "webhook-signature", signature);
     }
+    if let Some(trace) = trace {
+        push(&mut headers, "traceparent", trace.to_string());
+    }
     for (name, value) in endpoint.headers.iter() {
+        if trace.is_some() && is_of_a_trace(name) {
+            continue;
+        }
         headers.push((name.to_owned().into(), value.to_owned().into()));
     }
     headers
 }
 
+fn is_of_a_trace(name: &str) -> bool {
+    ["traceparent", "tracestate"].iter().any(|known| known.eq_ignore_ascii_case(name))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::custom_headers::CustomHeaders;
+    use crate::testing::{TEST_START, an_account, an_endpoint};
 
     fn body(contract: Contract, name: &str, data: &str) -> String {
         let rendered = render_body(
@@ -152,5 +178,29 @@ mod tests {
                 "{{\"type\":\"video.ready\",\"timestamp\":\"2024-11-28T15:10:31Z\",\"data\":{data}}}"
             )
         );
+    }
+
+    #[test]
+    fn a_trace_goes_along_before_the_custom_headers_and_instead_of_theirs() {
+        let mut endpoint = an_endpoint(&an_account(Contract::Standard, 1), 1);
+        let custom = [("X-Tenant", "blue"), ("TraceParent", "mine"), ("tracestate", "a=b")];
+        let custom = custom.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+        endpoint.headers = CustomHeaders::new(custom).unwrap();
+        let names = |trace| -> Vec<String> {
+            let event_type = EventType::parse("video.ready").unwrap();
+            let content = Content {
+                event: EventId::from_u128(1),
+                event_type: &event_type,
+                body: b"{}",
+                trace,
+            };
+            let headers = render_headers(&endpoint, &content, TEST_START, true);
+            headers.iter().map(|(name, _)| name.to_string()).collect()
+        };
+        let trace = TraceContext::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+        assert!(trace.is_some());
+        assert_eq!(names(trace)[5..], ["webhook-signature", "traceparent", "X-Tenant"]);
+        let without = ["webhook-signature", "X-Tenant", "TraceParent", "tracestate"];
+        assert_eq!(names(None)[5..], without);
     }
 }

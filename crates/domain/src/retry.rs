@@ -31,6 +31,11 @@ impl Chance {
     pub fn from_bits(bits: u64) -> Self {
         Self((bits >> 11) as f64 / (1_u64 << 53) as f64)
     }
+
+    /// The number.
+    pub(crate) const fn fraction(self) -> f64 {
+        self.0
+    }
 }
 
 /// When the attempt after attempt `number` is due, or why there is none.
@@ -125,6 +130,58 @@ mod tests {
             let due_at =
                 next_attempt_at(&schedule, 1, now, outcome, now, Chance::from_bits(0)).unwrap();
             assert!(due_at < now.plus(Duration::from_secs(10)), "{status}");
+        }
+    }
+
+    /// Chances as a generator gives them (Steele, Lea, Flood: "Fast splittable pseudorandom number
+    /// generators", 2014).
+    fn chances() -> impl Iterator<Item = Chance> {
+        (1..).map(|count: u64| {
+            let mut bits = count.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            Chance::from_bits(bits ^ (bits >> 31))
+        })
+    }
+
+    #[test]
+    fn ten_thousand_deliveries_that_fail_in_one_second_are_retried_evenly_over_the_jitter() {
+        let schedule = RetrySchedule::default();
+        let start = Timestamp::from_seconds(1_000_000);
+        let mut chances = chances();
+        let steps = (0..).zip(schedule.waits());
+        for (number, step) in steps.filter(|(_, step)| **step >= Duration::from_mins(2)) {
+            let width = (*step).min(JITTER_WIDTH_MAX);
+            // Over half an hour ten thousand are six a second, of which there are three times as many
+            // in some second by chance alone.
+            let deliveries = if width > Duration::from_mins(10) { 40_000_u32 } else { 10_000 };
+            let earliest = start.plus(step.saturating_sub(width / 2));
+            let mut waits_ms: Vec<u128> = (0..deliveries)
+                .map(|failed| {
+                    let now = start.plus(Duration::from_secs(1) * failed / deliveries);
+                    let chance = chances.next().expect("it never ends");
+                    let due_at =
+                        next_attempt_at(&schedule, number, start, FAILED, now, chance).unwrap();
+                    due_at.since(earliest).as_millis()
+                })
+                .collect();
+            waits_ms.sort_unstable();
+            // The busiest second.
+            let until = |end: u128| waits_ms.partition_point(|wait| *wait < end);
+            let busiest = waits_ms.iter().map(|from| until(from + 1_000) - until(*from)).max();
+            let mean = f64::from(deliveries) / width.as_secs_f64();
+            assert!(busiest.unwrap() as f64 <= 3.0 * mean, "{busiest:?} of {mean} for {step:?}");
+            // Kolmogorov and Smirnov's distance from the uniform law: p > 0.01.
+            let law = |wait: u128| (wait as f64 / 1_000.0 / width.as_secs_f64()).min(1.0);
+            let distance = waits_ms
+                .iter()
+                .enumerate()
+                .map(|(at, wait)| {
+                    let [below, upto] = [at, at + 1].map(|at| at as f64 / f64::from(deliveries));
+                    (law(*wait) - below).abs().max((law(*wait) - upto).abs())
+                })
+                .fold(0.0, f64::max);
+            assert!(distance < 1.63 / f64::from(deliveries).sqrt(), "{distance} for {step:?}");
         }
     }
 }

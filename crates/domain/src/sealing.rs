@@ -124,6 +124,10 @@ pub enum Binding {
     Body(AccountId, EventId),
     /// What was sent and answered in a delivery's attempt of that number.
     Exchange(DeliveryId, u32),
+    /// The client certificate and private key that an endpoint demands.
+    ClientIdentity(AccountId, EndpointId),
+    /// The client credentials with which an endpoint's tokens are fetched.
+    ClientCredentials(AccountId, EndpointId),
 }
 
 impl Binding {
@@ -137,6 +141,10 @@ impl Binding {
             Self::Headers(account, endpoint) => (4, account.as_u128(), endpoint.as_u128()),
             Self::Body(account, event) => (5, account.as_u128(), event.as_u128()),
             Self::Exchange(delivery, number) => (6, delivery.as_u128(), u128::from(*number)),
+            Self::ClientIdentity(account, endpoint) => (7, account.as_u128(), endpoint.as_u128()),
+            Self::ClientCredentials(account, endpoint) => {
+                (8, account.as_u128(), endpoint.as_u128())
+            }
         };
         let mut data = Vec::with_capacity(2 + 8 + 16 + 16);
         data.extend_from_slice(&[VERSION, kind]);
@@ -286,6 +294,8 @@ mod tests {
             Binding::Headers(account, ENDPOINT),
             Binding::Body(account, EventId::from_bytes([9; 16])),
             Binding::Exchange(DeliveryId::from_u128(1), 9),
+            Binding::ClientIdentity(account, ENDPOINT),
+            Binding::ClientCredentials(account, ENDPOINT),
         ];
         for place in elsewhere {
             let id = SealingKeyId([1; 8]);

@@ -24,8 +24,13 @@ fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
 
 /// The contract signature: lower-case hex HMAC-SHA256 of the raw body.
 pub fn hex_signature(secret: &SigningSecret, body: &[u8]) -> String {
+    hex(&hmac_sha256(secret.text_key(), &[body]))
+}
+
+/// A hash in lower-case hex.
+pub(crate) fn hex(hash: &[u8; 32]) -> String {
     let mut text = String::with_capacity(64);
-    for byte in hmac_sha256(secret.text_key(), &[body]) {
+    for byte in hash {
         text.push(char::from(HEX_DIGITS[usize::from(byte >> 4)]));
         text.push(char::from(HEX_DIGITS[usize::from(byte & 15)]));
     }

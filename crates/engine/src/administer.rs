@@ -16,9 +16,11 @@ use crate::error::{EngineError, ErrorCode};
 use crate::keys::{ACCOUNT_KEY_PREFIX, ApiKey};
 use crate::scope::Scope;
 
+mod credential_fields;
 mod endpoint_fields;
 mod endpoints;
 
+pub use credential_fields::{OAuth2Text, SecretText};
 pub use endpoint_fields::{EndpointEdit, Events, NewEndpoint};
 pub use endpoints::PROBE_TIMEOUT;
 pub(crate) use endpoints::PROBES_MAX;

@@ -18,6 +18,7 @@ use crate::audit::restraint::Refusal;
 use crate::error::EngineError;
 use crate::scope::{Caller, Scope};
 
+mod fields;
 pub(crate) mod note;
 pub(crate) mod restraint;
 

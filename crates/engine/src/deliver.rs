@@ -8,19 +8,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::attempt::Attempt;
-use domain::audit::Actor;
-use domain::delivery::{Handling, decide, handle, says_gone};
-use domain::endpoint::{DisabledReason, Endpoint, EndpointChange, EndpointStatus};
-use domain::rendering::{Header, render_headers};
+use domain::attempt::{Attempt, Outcome};
+use domain::delivery::{EndReason, Handling, Heard, Transition, decide, handle};
+use domain::endpoint::{Endpoint, EndpointStatus};
+use domain::health::disabled_at_once;
+use domain::rendering::{Content, Header, render_headers};
 use store::queue::{AttemptRecord, Claimed, Recorded};
 
 use crate::Engine;
-use crate::audit::note::Deed;
 use crate::dispatch::Started;
 use crate::record::Work;
 use crate::registry::endpoint_of;
 use crate::sender::Request;
+use crate::trace;
 
 /// When a delivery that must be attempted alone is claimed again if another is just now.
 const ALONE_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -30,6 +30,9 @@ impl Engine {
     pub(crate) async fn deliver(&self, started: &mut Started) {
         let work = self.work_of(&started.claimed).await;
         if let Some(work) = work {
+            if let Some(attempt) = work.attempt() {
+                started.ended(attempt, self.dice());
+            }
             self.recorder().send(work).await;
         }
         started.taken_over();
@@ -37,6 +40,9 @@ impl Engine {
 
     /// Makes the attempt, if one is to be made; answers what is to be written down.
     async fn work_of(&self, claimed: &Claimed) -> Option<Work> {
+        if self.withdrawn().has(claimed.lease.delivery) {
+            return None;
+        }
         let roster = match self.registry().roster(claimed.account).await {
             Ok(roster) => roster,
             Err(error) => {
@@ -64,6 +70,7 @@ impl Engine {
                     claims = claimed.lost_claims,
                     "set aside: its attempts end without an outcome; replay it once this is mended"
                 );
+                self.note_exhausted(endpoint, claimed, EndReason::SetAside).await;
                 Some(Work::set_aside(claimed))
             }
         }
@@ -103,14 +110,14 @@ impl Engine {
         let at = self.clock().now();
         let standard_headers =
             !self.settings().without_standard_headers.contains(&endpoint.contract);
-        let headers = render_headers(
-            endpoint,
-            payload.event,
-            &payload.event_type,
-            &payload.body,
-            at,
-            standard_headers,
-        );
+        let span = self.begin_span(payload.trace);
+        let content = Content {
+            event: payload.event,
+            event_type: &payload.event_type,
+            body: &payload.body,
+            trace: span.map(|span| span.context()),
+        };
+        let headers = render_headers(endpoint, &content, at, standard_headers);
         let request_head = request_head(endpoint, &headers);
         let exchange = self
             .sender()
@@ -119,14 +126,20 @@ impl Engine {
                 headers,
                 body: payload.body.clone(),
                 timeout: endpoint.attempt_timeout(),
+                identity: endpoint.client_identity.clone(),
+                credentials: endpoint.client_credentials.clone(),
             })
             .await;
         let schedule = endpoint.retry_schedule.as_ref().unwrap_or(&self.settings().retry_schedule);
         let now = self.clock().now();
         let outcome = exchange.outcome;
         let chance = self.dice().chance();
-        let transition = decide(schedule, number, claimed.owed_since, outcome, None, now, chance);
+        let heard = Heard { outcome, asked: exchange.control };
+        let transition = decide(schedule, number, claimed.owed_since, heard, now, chance);
         self.metrics().attempt(outcome, exchange.duration, number, claimed.owed_since, at);
+        if let Some(span) = span {
+            self.end_span(span, || attempt_work(claimed, number, outcome));
+        }
         if !outcome.is_success() {
             tracing::debug!(
                 delivery = %claimed.lease.delivery,
@@ -138,8 +151,15 @@ impl Engine {
                 "an attempt failed"
             );
         }
-        if says_gone(outcome) {
-            self.disable_gone(endpoint).await;
+        self.health().heed(endpoint.id, outcome, now);
+        if let Some(reason) = disabled_at_once(outcome, exchange.control)
+            && let Err(error) = self.disable(endpoint, reason).await
+        {
+            // The next attempt will hear the same.
+            tracing::warn!(%error, endpoint = %endpoint.id, "could not disable");
+        }
+        if let Transition::Exhausted(reason) = transition {
+            self.note_exhausted(endpoint, claimed, reason).await;
         }
         let attempt = Attempt {
             number,
@@ -154,29 +174,17 @@ impl Engine {
         let record = AttemptRecord { lease: claimed.lease, attempt, transition };
         Work::record(claimed, record)
     }
+}
 
-    /// Disables an endpoint that says it is gone, unless it was changed since the attempt began:
-    /// then it was another that is gone. If storage cannot just now, the next attempt will hear
-    /// the same and try again.
-    async fn disable_gone(&self, endpoint: &Endpoint) {
-        let roster = self.registry().roster(endpoint.account).await.ok().flatten();
-        let current = roster.as_deref().and_then(|roster| endpoint_of(roster, endpoint.id));
-        if current != Some(endpoint) {
-            return;
-        }
-        let change = EndpointChange {
-            status: Some(EndpointStatus::Disabled(DisabledReason::Gone)),
-            ..EndpointChange::default()
-        };
-        let deed = Deed { at: self.clock().now(), actor: Actor::System };
-        let note = deed.endpoint_changed(endpoint, change.clone());
-        let changed =
-            self.store().change_endpoint(endpoint.account, endpoint.id, change, note).await;
-        self.registry().forget(endpoint.account);
-        match changed {
-            Ok(_) => tracing::info!(endpoint = %endpoint.id, "disabled: it answered 410 Gone"),
-            Err(error) => tracing::warn!(%error, endpoint = %endpoint.id, "could not disable"),
-        }
+/// The attempt as its span tells it.
+fn attempt_work(claimed: &Claimed, number: u32, outcome: Outcome) -> trace::Work {
+    trace::Work::Attempt {
+        event: claimed.payload.event,
+        event_type: claimed.payload.event_type.clone(),
+        delivery: claimed.lease.delivery,
+        endpoint: claimed.endpoint,
+        number,
+        outcome,
     }
 }
 
@@ -193,6 +201,9 @@ fn request_head(endpoint: &Endpoint, headers: &[Header]) -> String {
         for part in [name, ": ", value, "\n"] {
             head.push_str(part);
         }
+    }
+    if endpoint.client_credentials.is_some() {
+        head.push_str("authorization: Bearer [hidden]\n");
     }
     head
 }

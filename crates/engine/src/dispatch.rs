@@ -5,11 +5,14 @@
 //! never a delivery. Neighbours: [`crate::lanes`] decides the order; [`crate::deliver`] makes the
 //! attempt; [`crate::record`] writes down what came of it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use domain::attempt::Attempt;
 use domain::endpoint::{Endpoint, EndpointStatus};
 use domain::id::{AccountId, EndpointId};
+use domain::retry::Chance;
 use domain::time::Timestamp;
 use store::StoreError;
 use store::queue::{Claimed, GivenBack, LaneRoom, Lease};
@@ -17,7 +20,8 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::Engine;
 use crate::clock::SharedClock;
-use crate::lanes::{LaneLimits, Lanes, Reserved};
+use crate::entropy::Dice;
+use crate::lanes::{BreakerChange, Ended, LaneLimits, Lanes, Reserved, Returned, Ticket};
 use crate::registry::endpoint_of;
 
 /// How often storage is looked through for work that no lane knows of: what other nodes left
@@ -39,8 +43,12 @@ pub(crate) struct Dispatch {
     clock: SharedClock,
     /// Wakes the claimer: something may be claimable earlier than it thinks.
     claimable: Notify,
+    /// Wakes the pacer: something may begin earlier than it thinks.
+    paced: Notify,
     /// Wakes who waits for the last attempt to end.
     idle: Notify,
+    /// Whether a breaker changed and nobody was told yet.
+    has_changes: AtomicBool,
     /// Leases of ours that nobody works on, to be given back. They come from panics and from
     /// errors of storage that may hide a success; their number is bounded by what is in memory.
     orphans: Mutex<Vec<Orphan>>,
@@ -77,7 +85,8 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         if let Some(reserved) = self.reserved.take() {
-            self.dispatch.lanes().unreserve(reserved);
+            let now = self.dispatch.clock.now();
+            self.dispatch.lanes().unreserve(reserved, now);
         }
         if let Some(orphan) = self.orphan.take() {
             self.dispatch.orphan(orphan);
@@ -90,10 +99,19 @@ impl Drop for Place {
 pub(crate) struct Started {
     dispatch: Arc<Dispatch>,
     pub(crate) claimed: Claimed,
+    ticket: Ticket,
+    ended: Option<Ended>,
     is_taken_over: bool,
 }
 
 impl Started {
+    /// The attempt was made, and this came of it.
+    pub(crate) fn ended(&mut self, attempt: &Attempt, dice: &Dice) {
+        let outcome = attempt.outcome;
+        let chance = if outcome.is_success() { Chance::from_bits(0) } else { dice.chance() };
+        self.ended = Some(Ended { outcome, took: attempt.duration, chance });
+    }
+
     /// The lease was handed to the recorder, or ended with the endpoint.
     pub(crate) fn taken_over(&mut self) {
         self.is_taken_over = true;
@@ -107,17 +125,17 @@ impl Drop for Started {
             let why = GivenBack::Unanswered;
             self.dispatch.orphan(Orphan { lease, endpoint, account, why });
         }
-        let bytes = self.claimed.payload.body.len();
         let now = self.dispatch.clock.now();
         let mut lanes = self.dispatch.lanes();
-        lanes.finish(self.claimed.endpoint, self.claimed.account, bytes);
+        lanes.finish(&self.ticket, self.ended.as_ref(), now);
         let is_idle = lanes.in_flight() == 0;
-        let wants_claim = lanes.next_claim_at().is_some_and(|due_at| due_at <= now);
-        drop(lanes);
+        let wants_claimer =
+            lanes.next_claim_at().is_some_and(|due_at| due_at <= now) || lanes.has_returned();
+        self.dispatch.let_go(lanes);
         if is_idle {
             self.dispatch.idle.notify_waiters();
         }
-        if wants_claim {
+        if wants_claimer {
             self.dispatch.claimable.notify_one();
         }
     }
@@ -129,7 +147,9 @@ impl Dispatch {
             lanes: Mutex::new(Lanes::new(limits)),
             clock,
             claimable: Notify::new(),
+            paced: Notify::new(),
             idle: Notify::new(),
+            has_changes: AtomicBool::new(false),
             orphans: Mutex::default(),
             alone: Arc::new(Semaphore::new(1)),
         })
@@ -137,6 +157,18 @@ impl Dispatch {
 
     pub(crate) fn lanes(&self) -> MutexGuard<'_, Lanes> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Unlocks the lanes after something began or ended; wakes whom that concerns.
+    fn let_go(&self, mut lanes: MutexGuard<'_, Lanes>) {
+        if lanes.has_changes() {
+            self.has_changes.store(true, Ordering::Relaxed);
+        }
+        let has_earlier_alarm = lanes.take_has_earlier_alarm();
+        drop(lanes);
+        if has_earlier_alarm {
+            self.paced.notify_one();
+        }
     }
 
     /// Reserves a place for a new delivery of `bytes` that will be born leased with `lease`;
@@ -156,12 +188,18 @@ impl Dispatch {
 
     /// Puts durable deliveries into their places.
     pub(crate) fn offer(&self, born: impl IntoIterator<Item = (Claimed, Place)>) {
+        let now = self.clock.now();
         let mut lanes = self.lanes();
         for (claimed, mut place) in born {
             place.orphan = None;
             if let Some(reserved) = place.reserved.take() {
-                lanes.offer(claimed, reserved);
+                lanes.offer(claimed, reserved, now);
             }
+        }
+        let has_returned = lanes.has_returned();
+        self.let_go(lanes);
+        if has_returned {
+            self.claimable.notify_one();
         }
     }
 
@@ -181,8 +219,31 @@ impl Dispatch {
 
     /// Takes the next delivery that may start.
     pub(crate) fn start_next(self: &Arc<Self>) -> Option<Started> {
-        let claimed = self.lanes().next()?;
-        Some(Started { dispatch: Arc::clone(self), claimed, is_taken_over: false })
+        let now = self.clock.now();
+        let mut lanes = self.lanes();
+        let next = lanes.next(now);
+        self.let_go(lanes);
+        let (claimed, ticket) = next?;
+        let dispatch = Arc::clone(self);
+        Some(Started { dispatch, claimed, ticket, ended: None, is_taken_over: false })
+    }
+
+    /// What is to be done about lanes now and then.
+    fn look_after_lanes(&self) {
+        let now = self.clock.now();
+        let mut lanes = self.lanes();
+        lanes.note_oldest(now);
+        lanes.look_after_hosts(now);
+        self.let_go(lanes);
+    }
+
+    /// Takes what breakers did and nobody was told yet.
+    fn take_changes(&self) -> Vec<BreakerChange> {
+        if self.has_changes.swap(false, Ordering::Relaxed) {
+            self.lanes().take_changes()
+        } else {
+            Vec::new()
+        }
     }
 
     /// Whoever holds its one permit is the one delivery that is attempted alone.
@@ -212,6 +273,7 @@ impl Engine {
             let engine = self.clone();
             tokio::spawn(async move { engine.run_attempts(started).await });
         }
+        self.tell_breaker_changes();
     }
 
     /// Makes an attempt, and goes on with the next that may start.
@@ -221,12 +283,39 @@ impl Engine {
             self.deliver(&mut started).await;
             drop(started);
             next = self.dispatch().start_next();
+            self.tell_breaker_changes();
+        }
+    }
+
+    /// Starts what may begin later than it was ready, exactly then, for ever.
+    pub(crate) async fn run_pacer(self) {
+        loop {
+            let now = self.clock().now();
+            let next_alarm_at = self.dispatch().lanes().next_alarm_at();
+            match next_alarm_at {
+                Some(at) if at <= now => {
+                    self.dispatch().lanes().wake(now);
+                    self.start_ready();
+                }
+                Some(at) => {
+                    let paced = self.dispatch().paced.notified();
+                    let _ = tokio::time::timeout(at.since(now), paced).await;
+                }
+                None => self.dispatch().paced.notified().await,
+            }
+        }
+    }
+
+    fn tell_breaker_changes(&self) {
+        for BreakerChange { endpoint, from, to } in self.dispatch().take_changes() {
+            self.breaker_changed(endpoint, from, to);
         }
     }
 
     /// Claims for the lanes that want it, when they want it, for ever.
     pub(crate) async fn run_claimer(self) {
         loop {
+            self.give_back_returned().await;
             let now = self.clock().now();
             let next_claim_at = self.dispatch().lanes().next_claim_at();
             match next_claim_at {
@@ -262,11 +351,11 @@ impl Engine {
                         roster.as_deref().and_then(|roster| endpoint_of(roster, room.endpoint));
                     match endpoint {
                         Some(endpoint) if endpoint.status == EndpointStatus::Enabled => {
-                            self.dispatch().lanes().set_in_flight_max(endpoint);
+                            self.dispatch().lanes().set_limits(endpoint, now);
                             rooms.push(room);
                             accounts.push(account);
                         }
-                        _ => self.dispatch().lanes().park(room.endpoint),
+                        _ => self.dispatch().lanes().park(room.endpoint, now),
                     }
                 }
                 Err(error) => {
@@ -300,14 +389,15 @@ impl Engine {
             if is_lost && claim.next_due_at.is_some_and(|due_at| due_at <= now) {
                 claim.next_due_at = Some(now.plus(CLAIM_AGAIN_AFTER));
             }
-            lanes.end_claim(claim);
+            lanes.end_claim(claim, now);
         }
+        self.dispatch().let_go(lanes);
         Ok(())
     }
 
     fn claim_again_later(&self, endpoint: EndpointId, account: AccountId, now: Timestamp) {
         let mut lanes = self.dispatch().lanes();
-        lanes.park(endpoint);
+        lanes.park(endpoint, now);
         lanes.note_stored(endpoint, account, now.plus(CLAIM_AGAIN_AFTER));
     }
 
@@ -322,6 +412,8 @@ impl Engine {
     }
 
     async fn look(&self) -> Result<(), StoreError> {
+        self.dispatch().look_after_lanes();
+        self.start_ready();
         self.give_back_orphans().await?;
         let mut after = None;
         loop {
@@ -337,7 +429,24 @@ impl Engine {
         }
     }
 
+    /// Gives back what waited in memory for endpoints whose breakers opened. What storage does not
+    /// take just now is an orphan.
+    async fn give_back_returned(&self) {
+        let returned = self.dispatch().lanes().take_returned();
+        if returned.is_empty() {
+            return;
+        }
+        let why = GivenBack::Unused;
+        let orphan =
+            |Returned { lease, endpoint, account }| Orphan { lease, endpoint, account, why };
+        let orphans = returned.into_iter().map(orphan).collect();
+        if let Err(error) = self.give_back_some(orphans, why).await {
+            tracing::warn!(%error, "could not give deliveries back; will try again");
+        }
+    }
+
     pub(crate) async fn give_back_orphans(&self) -> Result<(), StoreError> {
+        self.give_back_returned().await;
         let orphans = self.dispatch().take_orphans();
         if orphans.is_empty() {
             return Ok(());
@@ -369,7 +478,11 @@ impl Engine {
 
     /// Takes up a change of an endpoint: pending deliveries of one that was enabled are claimed.
     pub(crate) fn lane_changed(&self, endpoint: &Endpoint) {
-        self.dispatch().lanes().set_in_flight_max(endpoint);
+        let now = self.clock().now();
+        let mut lanes = self.dispatch().lanes();
+        lanes.set_limits(endpoint, now);
+        lanes.probe_now(endpoint.id, now);
+        self.dispatch().let_go(lanes);
         if endpoint.status == EndpointStatus::Enabled {
             self.dispatch().note_stored(endpoint.id, endpoint.account, self.clock().now());
             self.start_ready();

@@ -89,6 +89,19 @@ impl Dice {
         *last_id
     }
 
+    /// Lets the ids to come be greater than `last_id`.
+    pub(crate) fn go_on_after(&self, last_id: u128) {
+        let mut own = self.last_id.lock().unwrap_or_else(PoisonError::into_inner);
+        *own = last_id.max(*own);
+    }
+
+    /// The id of a new span; never 0 (W3C Trace Context, section 3.2.2.4).
+    pub(crate) fn span_id(&self) -> u64 {
+        let mut bits = [0; 8];
+        self.pooled.fill(&mut bits);
+        u64::from_be_bytes(bits).max(1)
+    }
+
     /// A chance.
     pub(crate) fn chance(&self) -> Chance {
         let mut bits = [0; 8];

@@ -4,13 +4,17 @@
 
 use domain::attempt::Attempt;
 use domain::delivery::Delivery;
+use domain::endpoint::Endpoint;
 use domain::id::{DeliveryId, EndpointId, EventId};
 use domain::matching::NoDelivery;
 use domain::page::{Page, PageRequest};
+use domain::time::Timestamp;
 use store::history::{Counts, DeliveryFilter, EventFilter, EventWithData};
 
 use crate::Engine;
 use crate::error::EngineError;
+use crate::filter::Subject;
+use crate::registry::endpoint_of;
 use crate::scope::Scope;
 
 /// What became of an event at one endpoint.
@@ -20,6 +24,9 @@ pub struct Fate {
     pub endpoint: EndpointId,
     /// Its delivery, or why there is none.
     pub delivery: Result<Delivery, NoDelivery>,
+    /// What its filter says of the event, if that is why there is none, the filter is still the one
+    /// that said so, and the payload is still kept.
+    pub detail: Option<String>,
 }
 
 /// An event, and what became of it at every endpoint of its account.
@@ -54,25 +61,50 @@ impl Engine {
             self.store().read_event(id).await?.ok_or_else(|| EngineError::not_found("event"))?;
         let account = detail.event.event.account;
         scope.check(account, "event")?;
+        let accepted_at = detail.event.event.accepted_at;
         let mut fates: Vec<Fate> = detail
             .deliveries
             .into_iter()
-            .map(|delivery| Fate { endpoint: delivery.endpoint, delivery: Ok(delivery) })
+            .map(|delivery| Fate {
+                endpoint: delivery.endpoint,
+                delivery: Ok(delivery),
+                detail: None,
+            })
             .collect();
-        for (endpoint, reason) in detail.not_made {
-            fates.push(Fate { endpoint, delivery: Err(reason) });
-        }
         let roster = self.registry().roster(account).await?;
-        let accepted_at = detail.event.event.accepted_at;
+        let data = detail.event.data.as_deref();
+        let subject = data.map(|data| Subject::of(&detail.event.event, data));
+        for (endpoint, reason) in detail.not_made {
+            let said = subject.as_ref().zip(roster.as_deref()).and_then(|(subject, roster)| {
+                self.explain_filter(subject, endpoint_of(roster, endpoint)?, reason, accepted_at)
+            });
+            fates.push(Fate { endpoint, delivery: Err(reason), detail: said });
+        }
         let endpoints = roster.iter().flat_map(|roster| &roster.endpoints);
         // An endpoint created after the event has no part in its story.
         for endpoint in endpoints.filter(|endpoint| endpoint.created_at <= accepted_at) {
             if !fates.iter().any(|fate| fate.endpoint == endpoint.id) {
                 let delivery = Err(NoDelivery::NotSubscribed);
-                fates.push(Fate { endpoint: endpoint.id, delivery });
+                fates.push(Fate { endpoint: endpoint.id, delivery, detail: None });
             }
         }
         Ok(EventStory { event: detail.event, fates })
+    }
+
+    /// Why the endpoint's filter stood in the way, if it is the filter that did.
+    fn explain_filter(
+        &self,
+        subject: &Subject<'_>,
+        endpoint: &Endpoint,
+        reason: NoDelivery,
+        accepted_at: Timestamp,
+    ) -> Option<String> {
+        let was_filter = matches!(reason, NoDelivery::Filter | NoDelivery::FilterFailed);
+        if !was_filter || endpoint.updated_at > accepted_at {
+            return None;
+        }
+        let filter = self.registry().filters().filter(endpoint.filter.as_ref()?).ok()?;
+        Some(filter.explain(subject).sentence)
     }
 
     /// Deliveries the caller may see, newest first.

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use domain::audit::Actor;
 use store::StoreError;
-use store::queue::{Extended, SessionId};
+use store::queue::{Cleaned, Extended, SessionId};
+use tokio::time::Instant;
 
 use crate::audit::note::Deed;
 use crate::error::EngineError;
@@ -17,9 +18,11 @@ use crate::keys::ApiKey;
 use crate::record::Recorder;
 use crate::{Engine, Parts};
 
-/// How long a session lives without word from its engine. Longer than the longest attempt and its
-/// recording, so that a living engine never loses a lease.
-const SESSION_LIVES_FOR: Duration = Duration::from_secs(45);
+/// How long a session lives without word from its engine. A lease taken just before the session
+/// failed to be extended must outlast the time until the next try (15 s), the longest attempt (30 s
+/// and 2 s for the answer's body), and 10 s to record it on a busy disk: 57 s. So a living engine
+/// never loses a lease.
+const SESSION_LIVES_FOR: Duration = Duration::from_mins(1);
 
 /// How often a session is extended: two may fail before it runs out.
 const SESSION_EXTENDED_EVERY: Duration = Duration::from_secs(15);
@@ -32,6 +35,10 @@ const KEY_USES_NOTED_EVERY: Duration = Duration::from_mins(1);
 
 /// How often storage is asked to clean up when nobody woke the cleaner.
 const CLEANED_EVERY: Duration = Duration::from_mins(10);
+
+/// How long the cleaner rests after a step, in lengths of that step: storage belongs to publishers
+/// and deliveries, however much there is to clean.
+const CLEANING_RESTS: u32 = 3;
 
 /// Rows cleaned in one step: some milliseconds, so that nothing else waits long.
 const CLEANED_ROWS_MAX: usize = 500;
@@ -53,14 +60,21 @@ impl Engine {
         let session = parts.store.begin_session(now.plus(SESSION_LIVES_FOR)).await?;
         let engine = Self::assemble(parts, recorder, pepper, session);
         engine.note_start().await?;
+        engine.go_on_after_newest_event().await;
         engine.reseal_at_start().await?;
+        engine.load_streaks().await?;
         let first_key = engine.make_first_operator_key().await?;
         engine.run("recorder", engine.clone().run_recorder(queue));
         engine.run("claimer", engine.clone().run_claimer());
+        engine.run("pacer", engine.clone().run_pacer());
         engine.run("looker", engine.clone().run_looker());
         engine.run("session", engine.clone().run_session());
         engine.run("cleaner", engine.clone().run_cleaner());
         engine.run("key notes", engine.clone().run_key_notes());
+        engine.run("judge", engine.clone().run_judge());
+        engine.run("streak writer", engine.clone().run_streak_writer());
+        engine.run("announcer", engine.clone().run_announcer());
+        engine.run("replays", engine.clone().run_replays());
         Ok((engine, first_key))
     }
 
@@ -87,6 +101,9 @@ impl Engine {
         }
         if let Err(error) = self.note_key_uses().await {
             tracing::warn!(%error, "could not note when keys were used");
+        }
+        if let Err(error) = self.write_streaks().await {
+            tracing::warn!(%error, "could not write down who is failing");
         }
         let closed = self.store().close().await;
         self.tasks().abort_all();
@@ -153,16 +170,25 @@ impl Engine {
 
     /// Cleans storage in small steps, when woken and now and then.
     async fn run_cleaner(self) {
+        let mut round = Cleaned::default();
         loop {
+            let began = Instant::now();
             let now = self.clock().now();
             match self.store().clean(now, &self.settings().retention, CLEANED_ROWS_MAX).await {
-                Ok(cleaned) if cleaned.has_more => {
-                    tokio::task::yield_now().await;
-                    continue;
+                Ok(cleaned) => {
+                    self.metrics().cleaned(&cleaned);
+                    round.payloads += cleaned.payloads;
+                    round.events += cleaned.events;
+                    round.expired += cleaned.expired;
+                    round.freed_bytes += cleaned.freed_bytes;
+                    if cleaned.has_more {
+                        tokio::time::sleep(began.elapsed() * CLEANING_RESTS).await;
+                        continue;
+                    }
                 }
-                Ok(_) => {}
                 Err(error) => tracing::warn!(%error, "could not clean storage"),
             }
+            say_cleaned(std::mem::take(&mut round));
             tokio::select! {
                 biased;
                 () = self.shared.cleanable.notified() => {}
@@ -191,6 +217,14 @@ impl Engine {
 
     pub(crate) fn wake_cleaner(&self) {
         self.shared.cleanable.notify_one();
+    }
+}
+
+/// Tells the operator what was removed because it was kept long enough, if anything was.
+fn say_cleaned(round: Cleaned) {
+    let Cleaned { payloads, events, expired, freed_bytes, .. } = round;
+    if payloads + events + expired + freed_bytes > 0 {
+        tracing::info!(payloads, events, expired, freed_bytes, "removed what was kept long enough");
     }
 }
 

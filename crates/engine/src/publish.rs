@@ -8,32 +8,34 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use domain::catalogue;
-use domain::contract::Contract;
-use domain::endpoint::{Endpoint, EndpointStatus};
-use domain::event::{EntityId, Event, EventType, IdempotencyKey};
+use domain::endpoint::EndpointStatus;
+use domain::event::{EntityId, Event, IdempotencyKey};
 use domain::id::{AccountId, DeliveryId, EndpointId, EventId};
 use domain::json_depth::is_deeper_than;
-use domain::limits::{ENTITY_IDS_MAX, EVENT_DATA_BYTES_MAX, JSON_DEPTH_MAX};
+use domain::limits::{DELIVER_AT_AHEAD_MAX, ENTITY_IDS_MAX, EVENT_DATA_BYTES_MAX, JSON_DEPTH_MAX};
 use domain::matching::{Matchable, NoDelivery, match_endpoint};
-use domain::ordering::ordering_key_of;
+use domain::ordering::{OrderingKey, ordering_key_of};
 use domain::rendering::render_body;
 use domain::time::Timestamp;
-use store::catalogue::Roster;
+use domain::trace::TraceContext;
 use store::queue::{
     Accepted, Claimed, Idempotency, Lease, NewDelivery, NewEvent, Payload, SessionId,
 };
+use tokio::time::Instant;
 
 use crate::Engine;
 use crate::administer::shorten;
 use crate::dispatch::Place;
 use crate::error::{EngineError, ErrorCode};
+use crate::filter::{Subject, Verdicts};
+use crate::follow::Birth;
 use crate::payload::data_ids;
-use crate::registry::endpoint_of;
+use crate::registry::{RosterAtHand, endpoint_of};
 use crate::scope::Scope;
+use crate::trace;
 
 /// An event to publish, each field as sent.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Publish {
     /// The account's id or username.
     pub account: String,
@@ -45,6 +47,12 @@ pub struct Publish {
     pub timestamp: Option<i64>,
     /// What it is about.
     pub entity_ids: Vec<String>,
+    /// When its deliveries are due first; at once if that is past, or not given.
+    pub deliver_at: Option<Timestamp>,
+    /// What it is to stay in order with, at endpoints that keep one order for each key.
+    pub ordering_key: Option<String>,
+    /// The publisher's trace.
+    pub trace: Option<TraceContext>,
 }
 
 /// An event that is on stable storage.
@@ -66,8 +74,13 @@ const STEP_ROWS_MAX: usize = 2_000;
 
 /// An event checked and ready to be matched.
 struct Ready {
-    roster: Arc<Roster>,
+    roster: Arc<RosterAtHand>,
     event: Event,
+    birth: Birth,
+    /// When it was taken in.
+    taken_in: Instant,
+    /// The publish in the publisher's trace, if that is recorded.
+    span: Option<trace::Begun>,
     data: Bytes,
     idempotency: Option<Idempotency>,
     /// The only endpoint to deliver to, whatever it subscribed to (test events).
@@ -77,7 +90,7 @@ struct Ready {
 impl Ready {
     /// Most rows that accepting it writes.
     fn rows_max(&self) -> usize {
-        1 + self.roster.endpoints.len()
+        1 + self.roster.subscribers(&self.event.event_type).count()
     }
 }
 
@@ -117,10 +130,13 @@ impl Engine {
         publish: Publish,
         idempotency: Option<(IdempotencyKey, [u8; 32])>,
     ) -> Result<Published, EngineError> {
-        let mut ready = self.check_event(scope, publish).await?;
-        ready.idempotency =
-            idempotency.map(|(key, request_hash)| Idempotency { key, request_hash });
-        self.accept(vec![ready]).await.pop().expect("one event, one answer")
+        let answer = async {
+            let mut ready = self.check_event(scope, publish).await?;
+            ready.idempotency =
+                idempotency.map(|(key, request_hash)| Idempotency { key, request_hash });
+            self.accept(vec![ready]).await.pop().expect("one event, one answer")
+        };
+        answer.await.inspect_err(|error| self.metrics().refused(error))
     }
 
     /// Publishes many events; one refused does not fail the others. Answers in order.
@@ -142,6 +158,7 @@ impl Engine {
         answers
             .into_iter()
             .map(|answer| answer.and_then(|()| accepted.next().expect("one answer an event")))
+            .map(|answer| answer.inspect_err(|error| self.metrics().refused(error)))
             .collect()
     }
 
@@ -157,13 +174,13 @@ impl Engine {
             let message = "the endpoint is disabled; enable it to test it";
             return Err(EngineError::new(ErrorCode::Conflict, message));
         }
-        let (name, sample) = test_event(&endpoint, event_type)?;
+        let types = self.publishable(endpoint.contract).await?;
+        let name = event_type.unwrap_or_else(|| types.test_type(&endpoint.subscription));
         let publish = Publish {
             account: endpoint.account.to_string(),
-            event_type: name,
-            data: Bytes::from_static(sample.as_bytes()),
-            timestamp: None,
-            entity_ids: Vec::new(),
+            data: types.sample(name)?,
+            event_type: name.to_owned(),
+            ..Publish::default()
         };
         let mut ready = self.check_event(scope, publish).await?;
         if endpoint_of(&ready.roster, endpoint.id).is_none() {
@@ -174,10 +191,12 @@ impl Engine {
     }
 
     async fn check_event(&self, scope: Scope, publish: Publish) -> Result<Ready, EngineError> {
+        let taken_in = Instant::now();
         let roster = self.find_roster(scope, &publish.account).await?;
-        let contract = roster.account.contract;
-        let event_type = read_type(contract, &publish.event_type)?;
+        let types = self.publishable(roster.account.contract).await?;
+        let event_type = types.read_type(&publish.event_type)?;
         check_data(&publish.data)?;
+        types.check_data(&event_type, &publish.data)?;
         if publish.entity_ids.len() > ENTITY_IDS_MAX {
             let reason = format!("must have at most {ENTITY_IDS_MAX} entries");
             return Err(EngineError::invalid("entity_ids", reason));
@@ -188,9 +207,16 @@ impl Engine {
             .map(|id| EntityId::parse(id))
             .collect::<Result<_, _>>()
             .map_err(|error| EngineError::invalid("entity_ids", error.to_string()))?;
+        let ordering_key = publish.ordering_key.as_deref().map(OrderingKey::parse).transpose();
+        let ordering_key = ordering_key
+            .map_err(|error| EngineError::invalid("ordering_key", error.to_string()))?;
         let accepted_at = self.clock().now();
+        let span = self.begin_publish_span(publish.trace);
+        let birth = self
+            .births()
+            .begin(roster.account.id, || EventId::from_u128(self.dice().id(accepted_at)));
         let event = Event {
-            id: EventId::from_u128(self.dice().id(accepted_at)),
+            id: birth.id(),
             account: roster.account.id,
             event_type,
             timestamp: Timestamp::from_seconds(
@@ -198,11 +224,12 @@ impl Engine {
             ),
             entity_ids,
             accepted_at,
-            deliver_at: None,
-            ordering_key: None,
-            trace: None,
+            deliver_at: read_deliver_at(publish.deliver_at, accepted_at)?,
+            ordering_key,
+            trace: span.map_or(publish.trace, |span| Some(span.context())),
         };
-        Ok(Ready { roster, event, data: publish.data, idempotency: None, only: None })
+        let data = publish.data;
+        Ok(Ready { roster, event, birth, taken_in, span, data, idempotency: None, only: None })
     }
 
     /// The account with that id or username.
@@ -216,7 +243,11 @@ impl Engine {
         }
     }
 
-    async fn find_roster(&self, scope: Scope, name: &str) -> Result<Arc<Roster>, EngineError> {
+    async fn find_roster(
+        &self,
+        scope: Scope,
+        name: &str,
+    ) -> Result<Arc<RosterAtHand>, EngineError> {
         let unknown = || EngineError::not_found(&format!("account `{}`", shorten(name)));
         let id = match AccountId::parse(name) {
             Ok(id) => Some(id),
@@ -281,12 +312,17 @@ impl Engine {
         let session = self.session();
         let mut new = Vec::with_capacity(step.len());
         let mut matched = Vec::with_capacity(step.len());
-        for waiting in step {
+        for mut waiting in step {
+            waiting.ready.birth.is_submitted = true;
             let (event, deliveries) = self.match_event(&waiting.ready, session);
             new.push(event);
             matched.push((waiting, deliveries));
         }
-        let accepted = match self.store().accept(session, new).await {
+        let accepted = self.store().accept(session, new).await;
+        for (waiting, _) in &mut matched {
+            waiting.ready.birth.is_submitted = false;
+        }
+        let accepted = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 // What was born may be durable all the same: its places say so when dropped.
@@ -298,7 +334,7 @@ impl Engine {
         let mut changed = Vec::new();
         for ((waiting, deliveries), accepted) in matched.into_iter().zip(accepted) {
             answers[waiting.at] = Some(match accepted {
-                Accepted::New => Ok(self.accepted(&waiting.ready.event, deliveries)),
+                Accepted::New => Ok(self.accepted(&waiting.ready, deliveries)),
                 Accepted::Repeated { event, deliveries: owed } => {
                     deliveries.refused();
                     Ok(Published { id: event, deliveries: owed })
@@ -325,10 +361,18 @@ impl Engine {
     }
 
     /// Sends the deliveries of an accepted event on their way.
-    fn accepted(&self, event: &Event, deliveries: Deliveries) -> Published {
+    fn accepted(&self, ready: &Ready, deliveries: Deliveries) -> Published {
+        let event = &ready.event;
         let owed = u32::try_from(deliveries.born.len() + deliveries.stored.len());
         let owed = owed.unwrap_or(u32::MAX);
-        self.metrics().accepted(owed);
+        self.metrics().accepted(owed, ready.taken_in.elapsed(), event.accepted_at);
+        if let Some(span) = ready.span {
+            self.end_span(span, || trace::Work::Publish {
+                event: event.id,
+                event_type: event.event_type.clone(),
+                deliveries: owed,
+            });
+        }
         self.dispatch().offer(deliveries.born);
         self.start_ready();
         for endpoint in deliveries.stored {
@@ -339,9 +383,8 @@ impl Engine {
 
     /// Matches, renders, and reserves places in memory for the deliveries that find room.
     fn match_event(&self, ready: &Ready, session: SessionId) -> (NewEvent, Deliveries) {
-        let Ready { roster, event, data, idempotency, only } = ready;
-        let wants_entity = roster.endpoints.iter().any(|endpoint| endpoint.entity_id.is_some());
-        let ids = if wants_entity { data_ids(data) } else { Vec::new() };
+        let Ready { roster, event, data, idempotency, only, .. } = ready;
+        let ids = if roster.wants_entities { data_ids(data) } else { Vec::new() };
         let matchable = Matchable {
             event_type: &event.event_type,
             entity_ids: &event.entity_ids,
@@ -366,11 +409,13 @@ impl Engine {
             idempotency: idempotency.clone(),
         };
         let mut deliveries = Deliveries::default();
-        for endpoint in &roster.endpoints {
+        let mut verdicts = Verdicts::new(self.registry().filters(), Subject::of(event, data));
+        let only_one = only.and_then(|only| endpoint_of(roster, only));
+        let subscribers = roster.subscribers(&event.event_type).filter(|_| only.is_none());
+        for endpoint in only_one.into_iter().chain(subscribers) {
             let matched = match only {
-                Some(only) if *only == endpoint.id => Ok(()),
-                Some(_) => Err(NoDelivery::NotSubscribed),
-                None => match_endpoint(matchable, endpoint),
+                Some(_) => Ok(()),
+                None => match_endpoint(matchable, endpoint, |text| verdicts.ask(text)),
             };
             match matched {
                 Ok(()) => {}
@@ -428,20 +473,24 @@ fn take_step(left: &mut VecDeque<Waiting>) -> Vec<Waiting> {
     step
 }
 
-fn read_type(contract: Contract, name: &str) -> Result<EventType, EngineError> {
-    if contract != Contract::Standard && catalogue::find(contract, name).is_none() {
-        let nearest = catalogue::nearest(contract, name).join("`, `");
-        let reason = format!(
-            "`{}` is not an event type of {}; the nearest are `{nearest}`",
-            shorten(name),
-            contract.name()
-        );
-        return Err(EngineError::invalid("type", reason));
+/// When deliveries are due first, if that is ahead.
+fn read_deliver_at(
+    asked: Option<Timestamp>,
+    accepted_at: Timestamp,
+) -> Result<Option<Timestamp>, EngineError> {
+    let Some(at) = asked.filter(|at| *at > accepted_at) else { return Ok(None) };
+    if at > accepted_at.plus(DELIVER_AT_AHEAD_MAX) {
+        let days = DELIVER_AT_AHEAD_MAX.as_secs() / (24 * 3600);
+        return Err(EngineError::invalid(
+            "deliver_at",
+            format!("must be at most {days} days ahead"),
+        ));
     }
-    EventType::parse(name).map_err(|error| EngineError::invalid("type", error.to_string()))
+    Ok(Some(at))
 }
 
-fn check_data(data: &[u8]) -> Result<(), EngineError> {
+/// Refuses `data` that is no JSON object, too large or nested too deep.
+pub(crate) fn check_data(data: &[u8]) -> Result<(), EngineError> {
     if data.first() != Some(&b'{') {
         return Err(EngineError::invalid("data", "must be a JSON object"));
     }
@@ -457,27 +506,4 @@ fn check_data(data: &[u8]) -> Result<(), EngineError> {
         return Err(EngineError::invalid("data", reason));
     }
     Ok(())
-}
-
-/// The type and sample to test an endpoint with: the one asked for, else the first the endpoint
-/// subscribed to that has a sample, else the first of the catalogue.
-fn test_event(
-    endpoint: &Endpoint,
-    asked: Option<&str>,
-) -> Result<(String, &'static str), EngineError> {
-    const NO_SAMPLE: &str = r#"{"test":true}"#;
-    let contract = endpoint.contract;
-    if let Some(name) = asked {
-        let event_type = read_type(contract, name)?;
-        let sample = catalogue::find(contract, name).map_or(NO_SAMPLE, |entry| entry.sample);
-        return Ok((event_type.as_str().to_owned(), sample));
-    }
-    let known = catalogue::event_types(contract);
-    let wanted = known.iter().find(|entry| {
-        EventType::parse(entry.name).is_ok_and(|name| endpoint.subscription.wants(&name))
-    });
-    Ok(wanted.or_else(|| known.first()).map_or_else(
-        || ("postrider.test".to_owned(), NO_SAMPLE),
-        |entry| (entry.name.to_owned(), entry.sample),
-    ))
 }

@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use domain::attempt::Attempt;
 use domain::delivery::Transition;
 use domain::id::{AccountId, EndpointId};
 use domain::time::Timestamp;
@@ -29,6 +30,8 @@ const AGAIN_AFTER: Duration = Duration::from_millis(500);
 pub(crate) struct Work {
     endpoint: EndpointId,
     account: AccountId,
+    /// Whether its end makes another claimable.
+    is_ordered: bool,
     kind: WorkKind,
     /// Kept until this is written down.
     _alone: Option<OwnedSemaphorePermit>,
@@ -71,7 +74,16 @@ impl Work {
     }
 
     fn of(claimed: &Claimed, kind: WorkKind) -> Self {
-        Self { endpoint: claimed.endpoint, account: claimed.account, kind, _alone: None }
+        let Claimed { endpoint, account, is_ordered, .. } = *claimed;
+        Self { endpoint, account, is_ordered, kind, _alone: None }
+    }
+
+    /// The attempt that was made, if one was.
+    pub(crate) fn attempt(&self) -> Option<&Attempt> {
+        match &self.kind {
+            WorkKind::Record(record) => Some(&record.attempt),
+            WorkKind::GiveBack(..) | WorkKind::SetAside(_) => None,
+        }
     }
 }
 
@@ -131,7 +143,7 @@ impl Engine {
         let mut recorded: Vec<&Work> = Vec::with_capacity(batch.len());
         let mut leases = Vec::new();
         let mut given_back = Vec::new();
-        let mut suspects = Vec::new();
+        let (mut suspects, mut set_aside) = (Vec::new(), Vec::new());
         let works = batch.iter().filter_map(|queued| match queued {
             Queued::Work(work) => Some(work),
             Queued::Flush(_) => None,
@@ -146,7 +158,10 @@ impl Engine {
                     leases.push(*lease);
                     given_back.push((work, until.unwrap_or(now)));
                 }
-                WorkKind::SetAside(lease) => suspects.push(*lease),
+                WorkKind::SetAside(lease) => {
+                    suspects.push(*lease);
+                    set_aside.push(work);
+                }
             }
         }
         if !leases.is_empty() {
@@ -158,6 +173,9 @@ impl Engine {
         }
         if !suspects.is_empty() {
             self.store().set_aside(suspects, now).await?;
+            for work in set_aside {
+                self.claim_next_in_order(work);
+            }
         }
         if records.is_empty() {
             return Ok(());
@@ -169,11 +187,20 @@ impl Engine {
                 (Recorded::Applied, Transition::RetryAt(due_at)) => {
                     self.dispatch().note_stored(work.endpoint, work.account, due_at);
                 }
-                (Recorded::Applied, Transition::Delivered | Transition::Exhausted(_)) => {}
+                (Recorded::Applied, Transition::Delivered | Transition::Exhausted(_)) => {
+                    self.claim_next_in_order(work);
+                }
                 (Recorded::LeaseLost, _) => self.metrics().lease_lost(),
             }
         }
         Ok(())
+    }
+
+    /// A delivery ended: what waited behind it, if anything did, is claimable now.
+    fn claim_next_in_order(&self, work: &Work) {
+        if work.is_ordered {
+            self.dispatch().note_stored(work.endpoint, work.account, self.clock().now());
+        }
     }
 
     /// Gives waiting deliveries back to storage, for whoever comes next.

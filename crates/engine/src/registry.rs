@@ -1,4 +1,4 @@
-//! Accounts, their endpoints and keys, kept at hand.
+//! Accounts, their endpoints and keys, filters and event types, kept at hand.
 //!
 //! Promise: once a change has answered, nobody reads the state before it from here. Every change
 //! ends in a `forget…`, and what was read from storage while a change happened is not kept.
@@ -7,14 +7,21 @@
 
 use std::future::Future;
 use std::hash::Hash;
+use std::ops::Deref;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use domain::contract::Contract;
 use domain::endpoint::Endpoint;
+use domain::event::EventType;
 use domain::id::{AccountId, EndpointId};
+use domain::matching::Subscribers;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use store::catalogue::{KeyRecord, Roster};
 use store::{SharedStore, StoreError};
+
+use crate::event_types::RegisteredTypes;
+use crate::filter::FiltersAtHand;
 
 /// Most usernames, and most keys, kept at hand: some 10 MiB.
 const KEPT_MAX: usize = 50_000;
@@ -26,18 +33,50 @@ const ROSTERS_WEIGHT_MAX: u64 = 150_000;
 #[derive(Clone)]
 struct RosterWeight;
 
-impl Weighter<AccountId, Arc<Roster>> for RosterWeight {
-    fn weight(&self, _: &AccountId, roster: &Arc<Roster>) -> u64 {
+impl Weighter<AccountId, Arc<RosterAtHand>> for RosterWeight {
+    fn weight(&self, _: &AccountId, roster: &Arc<RosterAtHand>) -> u64 {
         1 + roster.endpoints.len() as u64
+    }
+}
+
+/// A roster, and what is worked out once when it is read.
+#[derive(Debug)]
+pub struct RosterAtHand {
+    roster: Roster,
+    subscribers: Subscribers,
+    /// Whether any endpoint wants only what is about an entity.
+    pub(crate) wants_entities: bool,
+}
+
+impl RosterAtHand {
+    fn new(roster: Roster) -> Self {
+        let subscribers = Subscribers::of(&roster.endpoints);
+        let wants_entities = roster.endpoints.iter().any(|endpoint| endpoint.entity_id.is_some());
+        Self { roster, subscribers, wants_entities }
+    }
+
+    /// The endpoints that may want the type, oldest first; whoever is left out does not.
+    pub(crate) fn subscribers(&self, event_type: &EventType) -> impl Iterator<Item = &Endpoint> {
+        self.subscribers.of_type(event_type).map(|place| &self.roster.endpoints[place])
+    }
+}
+
+impl Deref for RosterAtHand {
+    type Target = Roster;
+
+    fn deref(&self) -> &Roster {
+        &self.roster
     }
 }
 
 /// Accounts, their endpoints and keys, kept at hand.
 pub(crate) struct Registry {
     store: SharedStore,
-    rosters: Cache<AccountId, Arc<Roster>, RosterWeight>,
+    rosters: Cache<AccountId, Arc<RosterAtHand>, RosterWeight>,
     usernames: Cache<String, AccountId>,
     keys: Cache<String, Arc<KeyRecord>>,
+    filters: FiltersAtHand,
+    event_types: Cache<Contract, Arc<RegisteredTypes>>,
     /// Counts changes; held for reading while something is put in, for writing while it is taken
     /// out, so that what was read before a change is never put in after it.
     changes: RwLock<u64>,
@@ -50,13 +89,26 @@ impl Registry {
             rosters: Cache::with_weighter(KEPT_MAX, ROSTERS_WEIGHT_MAX, RosterWeight),
             usernames: Cache::new(KEPT_MAX),
             keys: Cache::new(KEPT_MAX),
+            filters: FiltersAtHand::default(),
+            event_types: Cache::new(Contract::ALL.len()),
             changes: RwLock::new(0),
         }
     }
 
+    /// Filters that were read. They go by their texts, so that none is ever out of date.
+    pub(crate) fn filters(&self) -> &FiltersAtHand {
+        &self.filters
+    }
+
     /// The account with its endpoints.
-    pub(crate) async fn roster(&self, id: AccountId) -> Result<Option<Arc<Roster>>, StoreError> {
-        let read = || async { Ok(self.store.read_roster(id).await?.map(Arc::new)) };
+    pub(crate) async fn roster(
+        &self,
+        id: AccountId,
+    ) -> Result<Option<Arc<RosterAtHand>>, StoreError> {
+        let read = || async {
+            let roster = self.store.read_roster(id).await?;
+            Ok(roster.map(|roster| Arc::new(RosterAtHand::new(roster))))
+        };
         self.kept_or_read(&self.rosters, &id, read).await
     }
 
@@ -81,6 +133,24 @@ impl Registry {
     ) -> Result<Option<Arc<KeyRecord>>, StoreError> {
         let read = || async { Ok(self.store.find_key(public_part).await?.map(Arc::new)) };
         self.kept_or_read(&self.keys, &public_part.to_owned(), read).await
+    }
+
+    /// The registered event types of the contract.
+    pub(crate) async fn event_types(
+        &self,
+        contract: Contract,
+    ) -> Result<Arc<RegisteredTypes>, StoreError> {
+        let read = || async {
+            let types = self.store.list_event_types(contract).await?;
+            Ok(Some(Arc::new(RegisteredTypes::new(types))))
+        };
+        let types = self.kept_or_read(&self.event_types, &contract, read).await?;
+        Ok(types.expect("every contract has a list, if an empty one"))
+    }
+
+    /// Forgets the registered event types of the contract, after a change to one.
+    pub(crate) fn forget_event_types(&self, contract: Contract) {
+        self.change(|| drop(self.event_types.remove(&contract)));
     }
 
     /// Forgets the account's roster, after a change to it or to one of its endpoints.

@@ -1,4 +1,5 @@
-//! Delivering an event again, as a new delivery beside the old one; history stays as it was.
+//! Delivering again: one event as a new delivery beside the old one, or many at a pace ([`many`]).
+//! History stays as it was, and the `webhook-id` is the event's as ever.
 
 use domain::delivery::{Delivery, DeliveryState};
 use domain::id::DeliveryId;
@@ -9,6 +10,9 @@ use crate::dispatch::Place;
 use crate::error::{EngineError, ErrorCode};
 use crate::registry::endpoint_of;
 use crate::scope::Scope;
+
+pub mod many;
+mod pace;
 
 impl Engine {
     /// Delivers the event of a delivery again, to the same endpoint, now. Answers the new
@@ -39,6 +43,7 @@ impl Engine {
         let refusal =
             match self.store().add_delivery(session, old.account, old.event, new, note).await? {
                 Added::Created(claimed) => {
+                    self.metrics().replayed(1);
                     match place {
                         Some(place) if claimed.lease == lease => {
                             self.dispatch().offer([(claimed, place)]);

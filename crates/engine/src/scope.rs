@@ -6,9 +6,9 @@
 
 use std::sync::Arc;
 
+use crate::registry::RosterAtHand;
 use domain::audit::Actor;
 use domain::id::{AccountId, KeyId};
-use store::catalogue::Roster;
 
 use crate::error::EngineError;
 
@@ -85,7 +85,7 @@ pub enum Caller {
         /// The key it used.
         key: KeyId,
         /// The account and its endpoints as they stand.
-        roster: Arc<Roster>,
+        roster: Arc<RosterAtHand>,
     },
 }
 

@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use domain::attempt::{Outcome, Phases};
+use domain::attempt::{Outcome, Phases, ReceiverControl};
+use domain::credentials::{ClientCredentials, ClientIdentity};
 use domain::rendering::Header;
 use domain::target_url::TargetUrl;
+use thiserror::Error;
 
 /// One POST.
 #[derive(Clone, Debug)]
@@ -23,8 +25,14 @@ pub struct Request {
     pub headers: Vec<Header>,
     /// The body.
     pub body: Bytes,
-    /// The time limit for everything from the look-up of the name to the answer's head.
+    /// The time limit for everything from the look-up of the name to the answer's head, the token
+    /// included.
     pub timeout: Duration,
+    /// The client certificate to show to whoever asks for one.
+    pub identity: Option<ClientIdentity>,
+    /// How to get the token that goes along as `authorization: Bearer …`, in place of any header
+    /// of that name.
+    pub credentials: Option<ClientCredentials>,
 }
 
 /// What came of it.
@@ -39,6 +47,8 @@ pub struct Exchange {
     /// The beginning of the answer's body, at most
     /// [`domain::limits::RESPONSE_EXCERPT_BYTES_MAX`] bytes; empty without an answer.
     pub response_excerpt: Bytes,
+    /// What the receiver asks for with a header of its answer, whatever its status.
+    pub control: Option<ReceiverControl>,
     /// What exactly went wrong (for example `DNS_MIXED`), for the operator's log only: it may tell
     /// what is behind an address.
     pub detail: Option<String>,
@@ -52,7 +62,28 @@ pub trait Sender: Send + Sync {
 
     /// Asks a new endpoint whether anybody is there: `OPTIONS`, with `timeout` for everything.
     /// The outcome and nothing else comes back; the answer's head and body are not kept.
-    async fn probe(&self, url: &TargetUrl, timeout: Duration) -> Outcome;
+    async fn probe(
+        &self,
+        url: &TargetUrl,
+        identity: Option<&ClientIdentity>,
+        timeout: Duration,
+    ) -> Outcome;
+
+    /// Whether it could show this identity. One that does not look takes every one.
+    fn check_identity(&self, _identity: &ClientIdentity) -> Result<(), IdentityRefusal> {
+        Ok(())
+    }
+}
+
+/// Why a client identity cannot be used. The text says what is to be there, and nothing of the key.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum IdentityRefusal {
+    /// The fault is with the certificate chain.
+    #[error("the certificate chain {0}")]
+    Certificate(String),
+    /// The fault is with the private key.
+    #[error("the private key {0}")]
+    Key(String),
 }
 
 /// A sender, shared.

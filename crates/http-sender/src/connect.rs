@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use domain::address::AnswerRefusal;
 use domain::attempt::Failure;
+use domain::credentials::ClientIdentity;
 use domain::target_url::{Host, TargetUrl, UrlPolicy, is_local_name, is_reserved_name};
 use rustls::pki_types::ServerName;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -25,14 +26,14 @@ use crate::limits::{
 };
 use crate::resolve::{DnsFailure, Found, Resolve};
 use crate::stopwatch::{Phase, Stopwatch};
-use crate::tls::ALPN_HTTP2;
+use crate::tls::{ALPN_HTTP2, TlsConnectors};
 use crate::wire::Wire;
 
 pub(crate) struct Connector {
     pub(crate) policy: UrlPolicy,
     pub(crate) resolver: Arc<dyn Resolve>,
     pub(crate) dialer: Arc<dyn Dial>,
-    pub(crate) tls: TlsConnector,
+    pub(crate) tls: TlsConnectors,
 }
 
 /// An open connection, ready for HTTP.
@@ -45,9 +46,11 @@ impl Connector {
     pub(crate) async fn connect(
         &self,
         url: &TargetUrl,
+        identity: Option<&ClientIdentity>,
         stopwatch: &mut Stopwatch,
     ) -> Result<Connected, Failed> {
         self.policy.judge(url).map_err(|refusal| blocked(refusal.code(), refusal))?;
+        let tls = self.tls.showing(identity)?;
         let found = self.find(url.host(), stopwatch).await?;
         self.judge_found(&found)?;
         stopwatch.enter(Phase::Connect);
@@ -56,7 +59,7 @@ impl Connector {
             return Ok(Connected { wire: Wire::new(stream), http2: false });
         }
         stopwatch.enter(Phase::Tls);
-        self.secure(stream, url.host()).await
+        secure(&tls, stream, url.host()).await
     }
 
     async fn find(&self, host: &Host, stopwatch: &mut Stopwatch) -> Result<Found, Failed> {
@@ -141,22 +144,26 @@ impl Connector {
             Err(refusal) => Err(blocked("PEER_FORBIDDEN", refusal)),
         }
     }
+}
 
-    async fn secure(&self, stream: Box<dyn Stream>, host: &Host) -> Result<Connected, Failed> {
-        let failed = |detail: String| Failed::new(Failure::Tls, detail);
-        let server = match host {
-            Host::Ip(address) => ServerName::from(*address),
-            Host::Name(name) => ServerName::try_from(name.clone())
-                .map_err(|error| failed(format!("not a TLS server name: {error}")))?,
-        };
-        match timeout(TLS_TIME_MAX, self.tls.connect(server, stream)).await {
-            Ok(Ok(stream)) => {
-                let http2 = stream.get_ref().1.alpn_protocol() == Some(ALPN_HTTP2);
-                Ok(Connected { wire: Wire::new(Box::new(stream)), http2 })
-            }
-            Ok(Err(error)) => Err(failed(with_sources(&error))),
-            Err(_) => Err(failed("the handshake did not end in time".to_owned())),
+async fn secure(
+    tls: &TlsConnector,
+    stream: Box<dyn Stream>,
+    host: &Host,
+) -> Result<Connected, Failed> {
+    let failed = |detail: String| Failed::new(Failure::Tls, detail);
+    let server = match host {
+        Host::Ip(address) => ServerName::from(*address),
+        Host::Name(name) => ServerName::try_from(name.clone())
+            .map_err(|error| failed(format!("not a TLS server name: {error}")))?,
+    };
+    match timeout(TLS_TIME_MAX, tls.connect(server, stream)).await {
+        Ok(Ok(stream)) => {
+            let http2 = stream.get_ref().1.alpn_protocol() == Some(ALPN_HTTP2);
+            Ok(Connected { wire: Wire::new(Box::new(stream)), http2 })
         }
+        Ok(Err(error)) => Err(failed(with_sources(&error))),
+        Err(_) => Err(failed("the handshake did not end in time".to_owned())),
     }
 }
 

@@ -6,6 +6,9 @@
 //! one: [`proxy`]), nothing in an answer but its status, `Retry-After` and the beginning of its body
 //! has any effect.
 //!
+//! An endpoint may demand a client certificate ([`tls`]) or an OAuth 2 token, which is asked for on
+//! the same guarded way as everything.
+//!
 //! The way of a request: a connection from the pool, or a fresh one from the guarded connector
 //! (look up → judge → dial → judge → TLS); the request and the head of its answer; the answer's
 //! body as far as the limits go; the connection back into the pool. Every bound stands in
@@ -20,6 +23,8 @@ mod pool;
 mod request;
 mod response;
 mod stopwatch;
+mod token_answer;
+mod tokens;
 mod wire;
 
 pub mod dial;
@@ -33,30 +38,33 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use domain::attempt::{Failure, Outcome};
+use domain::attempt::{Failure, Outcome, Phases, ReceiverControl};
+use domain::credentials::{ClientCredentials, ClientIdentity};
 use domain::target_url::{TargetUrl, UrlPolicy};
-use engine::sender::{Exchange, Request, Sender};
-use http::{Method, Response, StatusCode, Version, header};
+use engine::sender::{Exchange, IdentityRefusal, Request, Sender};
+use http::{HeaderValue, Method, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout, timeout_at};
-use tokio_rustls::TlsConnector;
 
 use crate::connect::{Connected, Connector};
 use crate::connection::{Broken, Http1, Http2, Line};
 use crate::dial::{Dial, TcpDial};
 use crate::failed::Failed;
 use crate::limits::{BODY_TIME_MAX, HEAD_FIELDS_MAX};
-use crate::pool::Pool;
+use crate::pool::{Pool, origin_of};
 use crate::request::{Message, probe_headers};
 use crate::resolve::{HickoryResolver, Resolve};
-use crate::response::{Excerpt, retry_after};
+use crate::response::{Excerpt, control, retry_after};
 use crate::stopwatch::Stopwatch;
-use crate::tls::Roots;
+use crate::tls::{Roots, TlsConnectors};
+use crate::token_answer::Granted;
+use crate::tokens::{Tokens, basic, token_form, token_headers, too_late};
 
 /// Sends requests over the network.
 pub struct HttpSender {
     connector: Connector,
     pool: Arc<Pool>,
+    tokens: Tokens,
 }
 
 impl HttpSender {
@@ -76,8 +84,12 @@ impl HttpSender {
         dialer: Arc<dyn Dial>,
         roots: Roots,
     ) -> Self {
-        let tls = TlsConnector::from(tls::client_config(roots));
-        Self { connector: Connector { policy, resolver, dialer, tls }, pool: Arc::default() }
+        let tls = TlsConnectors::new(roots);
+        Self {
+            connector: Connector { policy, resolver, dialer, tls },
+            pool: Arc::default(),
+            tokens: Tokens::new(),
+        }
     }
 
     /// From nothing to the head of an answer.
@@ -86,15 +98,16 @@ impl HttpSender {
         message: &Message<'_>,
         stopwatch: &mut Stopwatch,
     ) -> Result<Answer, Failed> {
-        let origin = message.url.origin();
-        if let Some(mut line) = self.pool.take(origin) {
+        let origin = origin_of(message.url, message.identity);
+        if let Some(mut line) = self.pool.take(&origin) {
             match line.answer(message, stopwatch).await {
                 Ok(response) => return Answer::new(response, line),
                 Err(Broken { unheard: true, .. }) => {}
                 Err(Broken { failed, .. }) => return Err(failed),
             }
         }
-        let Connected { wire, http2 } = self.connector.connect(message.url, stopwatch).await?;
+        let Connected { wire, http2 } =
+            self.connector.connect(message.url, message.identity, stopwatch).await?;
         let mut line = if http2 {
             Line::Http2(Http2::open(wire).await?.begin())
         } else {
@@ -103,12 +116,50 @@ impl HttpSender {
         match line.answer(message, stopwatch).await {
             Ok(response) => {
                 if let Line::Http2(stream) = &line {
-                    self.pool.share(origin, stream.connection());
+                    self.pool.share(&origin, stream.connection());
                 }
                 Answer::new(response, line)
             }
             Err(Broken { failed, .. }) => Err(failed),
         }
+    }
+
+    /// The value of `authorization` for a request that needs a token.
+    async fn bearer(
+        &self,
+        credentials: &ClientCredentials,
+        began: Instant,
+        limit: Duration,
+    ) -> Result<HeaderValue, Failed> {
+        let bearer = self.tokens.bearer(credentials, self.ask_for_token(credentials));
+        timeout_at(began + limit, bearer).await.unwrap_or_else(|_| Err(too_late(limit)))
+    }
+
+    /// Asks the authorisation server, on the same way and with the same limits as everything.
+    async fn ask_for_token(&self, credentials: &ClientCredentials) -> Result<Granted, Failed> {
+        let request = credentials.request();
+        let (headers, body) = (token_headers(), token_form(request));
+        let authorization = basic(request);
+        let message = Message {
+            method: Method::POST,
+            url: &request.token_url,
+            headers: &headers,
+            body: &body,
+            authorization: Some(&authorization),
+            identity: None,
+        };
+        let answer = self.obtain(&message, &mut Stopwatch::default()).await?;
+        let status = answer.status;
+        let origin = request.token_url.origin();
+        let (body, is_whole) = answer.finish(&self.pool, origin, Excerpt::of_everything()).await;
+        let unusable = |why: String| Failed::new(Failure::Protocol, why);
+        if !status.is_success() {
+            return Err(unusable(format!("the token URL answered {}", status.as_u16())));
+        }
+        if !is_whole {
+            return Err(unusable("the answer of the token URL is too long or too slow".to_owned()));
+        }
+        token_answer::read(&body).map_err(|why| unusable(why.to_owned()))
     }
 }
 
@@ -116,6 +167,7 @@ impl HttpSender {
 struct Answer {
     status: StatusCode,
     retry_after: Option<Duration>,
+    control: Option<ReceiverControl>,
     /// The receiver lets us use the connection again.
     persistent: bool,
     body: Incoming,
@@ -139,6 +191,7 @@ impl Answer {
         Ok(Self {
             status: head.status,
             retry_after: retry_after(&head.headers),
+            control: control(&head.headers),
             persistent: head.version != Version::HTTP_10 && !closing,
             body,
             line,
@@ -150,22 +203,27 @@ impl Answer {
     }
 
     /// Reads the body within its limits, and gives the connection back if it is fit for another
-    /// request.
-    async fn finish(mut self, pool: &Arc<Pool>, origin: &str) -> Bytes {
-        let mut excerpt = Excerpt::default();
+    /// request. Answers also whether that was all of the body.
+    async fn finish(
+        mut self,
+        pool: &Arc<Pool>,
+        origin: &str,
+        mut excerpt: Excerpt,
+    ) -> (Bytes, bool) {
         let reading = excerpt.read(&mut self.body);
         let read = match &mut self.line {
             Line::Http1(connection) => timeout(BODY_TIME_MAX, connection.drive(reading)).await,
             Line::Http2(_) => timeout(BODY_TIME_MAX, reading).await,
         };
+        let is_whole = read == Ok(true);
         match self.line {
-            Line::Http1(connection) if read == Ok(true) && self.persistent => {
+            Line::Http1(connection) if is_whole && self.persistent => {
                 pool.put(origin, connection);
             }
             Line::Http1(_) => {}
             Line::Http2(stream) => stream.end(),
         }
-        excerpt.into_bytes()
+        (excerpt.into_bytes(), is_whole)
     }
 }
 
@@ -174,36 +232,67 @@ impl Sender for HttpSender {
     async fn send(&self, request: Request) -> Exchange {
         let began = Instant::now();
         let mut stopwatch = Stopwatch::default();
+        let authorization = match &request.credentials {
+            None => None,
+            Some(credentials) => {
+                match Box::pin(self.bearer(credentials, began, request.timeout)).await {
+                    Ok(bearer) => Some(bearer),
+                    Err(Failed { failure, detail }) => {
+                        return unanswered(failure, detail, began, Phases::default());
+                    }
+                }
+            }
+        };
+        let identity = request.identity.as_ref();
         let message = Message {
             method: Method::POST,
             url: &request.url,
             headers: &request.headers,
             body: &request.body,
+            authorization: authorization.as_ref(),
+            identity,
         };
         let obtained =
             timeout_at(began + request.timeout, self.obtain(&message, &mut stopwatch)).await;
         let phases = stopwatch.stop();
-        let (outcome, response_excerpt, detail) = match obtained {
+        match obtained {
             Ok(Ok(answer)) => {
-                let outcome = answer.outcome();
-                (outcome, answer.finish(&self.pool, request.url.origin()).await, None)
+                if answer.status == StatusCode::UNAUTHORIZED
+                    && let (Some(credentials), Some(bearer)) =
+                        (&request.credentials, &authorization)
+                {
+                    self.tokens.forget(credentials, bearer);
+                }
+                let (outcome, control) = (answer.outcome(), answer.control);
+                let origin = origin_of(&request.url, identity);
+                let (response_excerpt, _) =
+                    answer.finish(&self.pool, &origin, Excerpt::to_store()).await;
+                let duration = began.elapsed();
+                Exchange { outcome, duration, phases, response_excerpt, control, detail: None }
             }
-            Ok(Err(Failed { failure, detail })) => {
-                (Outcome::Failed(failure), Bytes::new(), Some(detail))
-            }
+            Ok(Err(Failed { failure, detail })) => unanswered(failure, detail, began, phases),
             Err(_) => {
                 let detail = "the time limit of the attempt passed".to_owned();
-                (Outcome::Failed(Failure::Timeout), Bytes::new(), Some(detail))
+                unanswered(Failure::Timeout, detail, began, phases)
             }
-        };
-        Exchange { outcome, duration: began.elapsed(), phases, response_excerpt, detail }
+        }
     }
 
-    async fn probe(&self, url: &TargetUrl, timeout: Duration) -> Outcome {
+    async fn probe(
+        &self,
+        url: &TargetUrl,
+        identity: Option<&ClientIdentity>,
+        timeout: Duration,
+    ) -> Outcome {
         let mut stopwatch = Stopwatch::default();
-        let headers = probe_headers();
-        let message =
-            Message { method: Method::OPTIONS, url, headers: &headers, body: &Bytes::new() };
+        let message = Message {
+            method: Method::OPTIONS,
+            url,
+            headers: &probe_headers(),
+            body: &Bytes::new(),
+            authorization: None,
+            identity,
+        };
         let obtained = tokio::time::timeout(timeout, self.obtain(&message, &mut stopwatch)).await;
         match obtained {
             Ok(Ok(answer)) => {
@@ -220,5 +309,20 @@ impl Sender for HttpSender {
             }
             Err(_) => Outcome::Failed(Failure::Timeout),
         }
+    }
+    fn check_identity(&self, identity: &ClientIdentity) -> Result<(), IdentityRefusal> {
+        tls::certified_key(identity).map(drop)
+    }
+}
+
+/// An exchange without an answer.
+fn unanswered(failure: Failure, detail: String, began: Instant, phases: Phases) -> Exchange {
+    Exchange {
+        outcome: Outcome::Failed(failure),
+        duration: began.elapsed(),
+        phases,
+        response_excerpt: Bytes::new(),
+        control: None,
+        detail: Some(detail),
     }
 }

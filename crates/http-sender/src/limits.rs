@@ -77,6 +77,28 @@ pub const STREAM_WINDOW_BYTES: u32 = BODY_BYTES_MAX as u32;
 /// HTTP/2 flow-control window per connection.
 pub const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 
+/// Most client certificates whose settings are kept ready. Each takes some kilobytes; one that is
+/// not kept is read anew for the next connection, in about a millisecond.
+pub const IDENTITIES_KEPT_MAX: usize = 512;
+
+/// Most TLS sessions kept for resumption per client certificate: it is shown to few receivers.
+pub const SESSIONS_PER_IDENTITY_MAX: usize = 32;
+
+/// Most OAuth 2 tokens kept. One that is not kept is asked for again.
+pub const TOKENS_KEPT_MAX: usize = 1_024;
+
+/// Longest access token, in bytes: the usual limit of a whole head.
+pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
+
+/// How long before its end a token is no longer used, so that none expires on its way.
+pub const TOKEN_UNUSED_BEFORE_END: Duration = Duration::from_secs(30);
+
+/// How long a token is used of which nobody said when it ends.
+pub const TOKEN_LIFE_DEFAULT: Duration = Duration::from_mins(5);
+
+/// How long a token is used at most, whatever is said.
+pub const TOKEN_LIFE_MAX: Duration = Duration::from_hours(24);
+
 /// Longest description of a failure, in bytes: enough for every sentence of our own.
 pub const DETAIL_BYTES_MAX: usize = 512;
 

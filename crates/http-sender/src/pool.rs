@@ -1,14 +1,19 @@
-//! Open connections between two requests, by scheme, host and port.
+//! Open connections between two requests, by scheme, host and port, and by the client certificate
+//! they were opened with.
 //!
 //! A connection serves the one name it was opened for: nothing is shared between names that live
-//! at one address. Reuse needs no look-up, because the connection already leads to a judged
+//! at one address, nor between endpoints that show different certificates, or none. Reuse needs no look-up, because the connection already leads to a judged
 //! address; a connection's limited life makes sure that the judgement is renewed. The rules
 //! themselves cannot change under a pool: it belongs to one sender, a sender to one policy, and
 //! other rules mean another process.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use domain::credentials::ClientIdentity;
+use domain::target_url::TargetUrl;
 use tokio::time::{Instant, sleep};
 
 use crate::connection::{Http1, Http2, Line};
@@ -39,6 +44,20 @@ struct Origin {
 struct Idle {
     connection: Box<Http1>,
     since: Instant,
+}
+
+/// What connections that may serve one another's requests have in common: the origin of a URL and,
+/// after a `#`, which no origin has, the client certificate.
+pub(crate) fn origin_of<'a>(url: &'a TargetUrl, identity: Option<&ClientIdentity>) -> Cow<'a, str> {
+    let Some(identity) = identity else { return url.origin().into() };
+    let digest = identity.digest();
+    let mut origin = String::with_capacity(url.origin().len() + 1 + 2 * digest.len());
+    origin.push_str(url.origin());
+    origin.push('#');
+    for byte in digest {
+        let _ = write!(origin, "{byte:02x}");
+    }
+    origin.into()
 }
 
 impl Pool {

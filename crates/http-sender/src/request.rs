@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use domain::attempt::Failure;
+use domain::credentials::ClientIdentity;
 use domain::rendering::{Header, STANDARD_USER_AGENT};
 use domain::target_url::TargetUrl;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -17,6 +18,10 @@ pub(crate) struct Message<'a> {
     pub(crate) url: &'a TargetUrl,
     pub(crate) headers: &'a [Header],
     pub(crate) body: &'a Bytes,
+    /// The value of `authorization`, in place of any other.
+    pub(crate) authorization: Option<&'a HeaderValue>,
+    /// What the connection shows to whoever asks for a certificate.
+    pub(crate) identity: Option<&'a ClientIdentity>,
 }
 
 /// The headers of a probe.
@@ -38,7 +43,7 @@ impl Message<'_> {
     }
 
     fn try_build(&self, http2: bool) -> Result<Request<Full<Bytes>>, http::Error> {
-        let mut headers = HeaderMap::with_capacity(self.headers.len() + 2);
+        let mut headers = HeaderMap::with_capacity(self.headers.len() + 3);
         let path = PathAndQuery::try_from(self.url.path_and_query())?;
         let uri = if http2 {
             let mut parts = http::uri::Parts::default();
@@ -52,6 +57,9 @@ impl Message<'_> {
         };
         for (name, value) in self.headers {
             headers.append(HeaderName::from_bytes(name.as_bytes())?, HeaderValue::from_str(value)?);
+        }
+        if let Some(value) = self.authorization {
+            headers.insert(header::AUTHORIZATION, value.clone());
         }
         let mut request = Request::new(Full::new(self.body.clone()));
         *request.method_mut() = self.method.clone();
@@ -67,6 +75,10 @@ mod tests {
 
     use super::*;
 
+    fn post<'a>(url: &'a TargetUrl, headers: &'a [Header], body: &'a Bytes) -> Message<'a> {
+        Message { method: Method::POST, url, headers, body, authorization: None, identity: None }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
 
@@ -79,8 +91,7 @@ mod tests {
             let text = format!("https://hooks.customer.com{port}/{path}{query}");
             let Ok(url) = TargetUrl::from_stored(&text) else { return Ok(()) };
             let (headers, body) = (probe_headers(), Bytes::new());
-            let message =
-                Message { method: Method::POST, url: &url, headers: &headers, body: &body };
+            let message = post(&url, &headers, &body);
             let http1 = message.build(false).unwrap();
             prop_assert_eq!(http1.uri().to_string(), url.path_and_query());
             prop_assert_eq!(http1.headers()["host"].to_str().unwrap(), url.authority());
@@ -96,8 +107,7 @@ mod tests {
         let body = Bytes::new();
         for (name, value) in [("x a", "y"), ("x", "y\r\nHost: b.com"), ("", "y"), ("x:", "y")] {
             let headers = [(name.into(), value.into())];
-            let message =
-                Message { method: Method::POST, url: &url, headers: &headers, body: &body };
+            let message = post(&url, &headers, &body);
             assert_eq!(message.build(false).unwrap_err().failure, Failure::Protocol);
         }
     }

@@ -1,9 +1,10 @@
-//! What is read of an answer: the status, `Retry-After`, and the beginning of the body as it came
+//! What is read of an answer: the status, `Retry-After`, `webhook-delivery`, and the beginning of the body as it came
 //! over the wire, never decompressed.
 
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use domain::attempt::ReceiverControl;
 use domain::limits::RESPONSE_EXCERPT_BYTES_MAX;
 use http::header::{self, HeaderMap};
 use http_body::Body as _;
@@ -30,14 +31,37 @@ pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(wait.min(RETRY_AFTER_MAX))
 }
 
+/// What the receiver asks for. Said twice it is not clear, and counts for nothing.
+pub(crate) fn control(headers: &HeaderMap) -> Option<ReceiverControl> {
+    let mut values = headers.get_all(ReceiverControl::HEADER).iter();
+    match (values.next(), values.next()) {
+        (Some(value), None) => ReceiverControl::parse(value.to_str().ok()?),
+        _ => None,
+    }
+}
+
 /// Reads the body to its end or to the limit, keeping its beginning.
-#[derive(Default)]
 pub(crate) struct Excerpt {
     kept: BytesMut,
+    kept_max: usize,
     read: usize,
 }
 
 impl Excerpt {
+    /// An excerpt of as much as is stored with an attempt.
+    pub(crate) fn to_store() -> Self {
+        Self::of(RESPONSE_EXCERPT_BYTES_MAX)
+    }
+
+    /// An excerpt of all that is ever read.
+    pub(crate) fn of_everything() -> Self {
+        Self::of(BODY_BYTES_MAX)
+    }
+
+    fn of(kept_max: usize) -> Self {
+        Self { kept: BytesMut::new(), kept_max, read: 0 }
+    }
+
     /// Answers whether the body was read to its end. May be dropped at any time; what came until
     /// then stays in the excerpt.
     pub(crate) async fn read(&mut self, body: &mut Incoming) -> bool {
@@ -47,7 +71,7 @@ impl Excerpt {
                 Some(Err(_)) => return false,
                 Some(Ok(frame)) => {
                     let Some(chunk) = frame.data_ref() else { continue };
-                    let room = RESPONSE_EXCERPT_BYTES_MAX - self.kept.len();
+                    let room = self.kept_max - self.kept.len();
                     self.kept.extend_from_slice(&chunk[..chunk.len().min(room)]);
                     self.read += chunk.len();
                     if self.read > BODY_BYTES_MAX {
@@ -93,5 +117,31 @@ mod tests {
             assert_eq!(asked(nonsense, date), None, "{nonsense}");
         }
         assert_eq!(retry_after(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn a_receiver_asks_for_one_thing_in_one_known_word_or_for_nothing() {
+        let asked = |values: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                let value = http::HeaderValue::from_bytes(value.as_bytes()).unwrap();
+                headers.append("webhook-delivery", value);
+            }
+            control(&headers)
+        };
+        assert_eq!(asked(&["abort-message"]), Some(ReceiverControl::Abort));
+        assert_eq!(asked(&[" disable "]), Some(ReceiverControl::Disable));
+        let unclear: [&[&str]; 7] = [
+            &[],
+            &[""],
+            &["é"],
+            &["DISABLE"],
+            &["disable, disable"],
+            &["disable", "disable"],
+            &["abort-message", "disable"],
+        ];
+        for values in unclear {
+            assert_eq!(asked(values), None, "{values:?}");
+        }
     }
 }

@@ -1,19 +1,30 @@
 //! Whom we believe: the TLS settings of every outgoing connection.
 //!
-//! Promise: TLS 1.2 or newer, certificates checked against the roots and the name, no client
-//! certificate ever sent. A certificate that is not good is named by what is wrong with it.
+//! Promise: TLS 1.2 or newer, certificates checked against the roots and the name, and no client
+//! certificate but the one that belongs to the request. A certificate that is not good is named by
+//! what is wrong with it.
 
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
+use domain::attempt::Failure;
+use domain::credentials::{ClientIdentity, CredentialsDigest};
+use engine::sender::IdentityRefusal;
+use quick_cache::sync::Cache;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore,
     SignatureScheme,
 };
+use tokio_rustls::TlsConnector;
+
+use crate::failed::{Failed, with_sources};
+use crate::limits::{IDENTITIES_KEPT_MAX, SESSIONS_PER_IDENTITY_MAX};
 
 /// The authorities whose certificates are accepted.
 #[derive(Debug, Clone)]
@@ -79,7 +90,7 @@ impl From<pem::Error> for RootsError {
 /// The protocol name of HTTP/2 (RFC 9113, section 3.1).
 pub(crate) const ALPN_HTTP2: &[u8] = b"h2";
 
-pub(crate) fn client_config(roots: Roots) -> Arc<ClientConfig> {
+fn client_config(roots: Roots) -> Arc<ClientConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -93,6 +104,84 @@ pub(crate) fn client_config(roots: Roots) -> Arc<ClientConfig> {
     };
     config.alpn_protocols = vec![ALPN_HTTP2.to_vec(), b"http/1.1".to_vec()];
     Arc::new(config)
+}
+
+/// TLS without a client certificate, and with each that was needed lately.
+///
+/// Every identity has settings of its own, and with them its own memory of sessions to resume: a
+/// session that was opened with a certificate is never resumed for a request without it.
+pub(crate) struct TlsConnectors {
+    plain: TlsConnector,
+    with_identity: Cache<CredentialsDigest, TlsConnector>,
+}
+
+impl TlsConnectors {
+    pub(crate) fn new(roots: Roots) -> Self {
+        Self { plain: client_config(roots).into(), with_identity: Cache::new(IDENTITIES_KEPT_MAX) }
+    }
+
+    /// TLS that shows this identity to whoever asks for one.
+    pub(crate) fn showing(
+        &self,
+        identity: Option<&ClientIdentity>,
+    ) -> Result<TlsConnector, Failed> {
+        let Some(identity) = identity else { return Ok(self.plain.clone()) };
+        let made = self.with_identity.get_or_insert_with(identity.digest(), || {
+            let certified = certified_key(identity)?;
+            let mut config = ClientConfig::clone(self.plain.config());
+            config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(certified));
+            config.resumption = Resumption::in_memory_sessions(SESSIONS_PER_IDENTITY_MAX);
+            Ok(Arc::new(config).into())
+        });
+        made.map_err(|refusal: IdentityRefusal| {
+            let detail = format!("the client certificate cannot be used: {refusal}");
+            Failed::new(Failure::Credentials, detail)
+        })
+    }
+}
+
+/// Reads an identity, and makes sure that its key belongs to its certificate.
+pub(crate) fn certified_key(identity: &ClientIdentity) -> Result<CertifiedKey, IdentityRefusal> {
+    let chain = certificate_chain(identity.certificate_chain())?;
+    let key = PrivateKeyDer::from_pem_slice(identity.private_key().as_bytes()).map_err(|_| {
+        refused_key("must be one unencrypted private key in PEM (PKCS#8, PKCS#1 or SEC1)")
+    })?;
+    let provider = rustls::crypto::ring::default_provider();
+    let key = provider.key_provider.load_private_key(key).map_err(|_| {
+        refused_key(
+            "is of no known kind: use RSA (2048 to 4096 bits), ECDSA on P-256 or P-384, or Ed25519",
+        )
+    })?;
+    let certified = CertifiedKey::new(chain, key);
+    match certified.keys_match() {
+        Ok(()) => Ok(certified),
+        Err(_) => Err(refused_key("does not belong to the first certificate of the chain")),
+    }
+}
+
+fn certificate_chain(pem: &str) -> Result<Vec<CertificateDer<'static>>, IdentityRefusal> {
+    let refused = |why: String| IdentityRefusal::Certificate(why);
+    let mut chain = Vec::new();
+    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+        let number = chain.len() + 1;
+        let certificate = certificate
+            .map_err(|_| refused(format!("is not well-formed PEM at certificate {number}")))?;
+        ParsedCertificate::try_from(&certificate).map_err(|error| {
+            refused(format!("has no X.509 certificate at {number}: {}", with_sources(&error)))
+        })?;
+        chain.push(certificate);
+    }
+    if chain.is_empty() {
+        return Err(refused("must hold at least one certificate in PEM".to_owned()));
+    }
+    if pem.matches("-----BEGIN ").count() != chain.len() {
+        return Err(refused("must hold nothing but certificates".to_owned()));
+    }
+    Ok(chain)
+}
+
+fn refused_key(why: &str) -> IdentityRefusal {
+    IdentityRefusal::Key(why.to_owned())
 }
 
 /// The library's own verifier; `None` without any root.

@@ -14,6 +14,7 @@ use std::time::Duration;
 use api::jogg_v2::HttpStatus;
 use domain::contract::Contract;
 use domain::endpoint::RetrySchedule;
+use domain::retention::{RETENTION_MIN, Retention};
 use engine::settings::{BucketRate, PlanLimits};
 use http_sender::proxy::{EgressProxy, ProxyUrlError};
 use ipnet::IpNet;
@@ -21,6 +22,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::ending::Ending;
 use crate::key_file::KeyFile;
+use crate::telemetry::spans::{Collector, CollectorError};
 
 mod file;
 mod flags;
@@ -33,6 +35,12 @@ use layers::{Given, Layers};
 
 /// Most attempts in flight an operator may ask for: beyond it sockets run out first.
 const IN_FLIGHT_MAX: usize = 65_536;
+
+/// Longest that anything may be kept, in days; a bound on slips of the pen.
+const KEPT_DAYS_MAX: u64 = 3_650;
+
+/// The length of a day, whatever the calendar does.
+const DAY: Duration = Duration::from_hours(24);
 
 /// Most worker threads an operator may ask for; a bound on slips of the pen.
 const WORKER_THREADS_MAX: usize = 1_024;
@@ -62,6 +70,8 @@ pub struct Config {
     pub engine: engine::settings::Settings,
     /// Which HTTP status `jogg_v2` errors have.
     pub jogg_v2_http_status: HttpStatus,
+    /// Who gets the spans of recorded traces.
+    pub collector: Option<Collector>,
 }
 
 /// Where everything is kept.
@@ -167,6 +177,7 @@ impl Config {
             },
             engine: engine_settings(given)?,
             jogg_v2_http_status: required(&given("jogg_v2.http_status"), http_status)?,
+            collector: given("otlp_endpoint").one(collector)?,
         })
     }
 }
@@ -185,6 +196,10 @@ fn engine_settings(given: impl Fn(&str) -> Given) -> Result<engine::settings::Se
         in_flight_per_endpoint_max: required(&given("in_flight_per_endpoint_max"), |text| {
             number(text, IN_FLIGHT_MAX)
         })?,
+        in_flight_per_host_max: required(&given("in_flight_per_host_max"), |text| {
+            number(text, IN_FLIGHT_MAX)
+        })?,
+        retention: retention(&given("payloads_kept_days"), &given("records_kept_days"))?,
         account_key_rate: required(&given("account_key_rate"), bucket_rate)?,
         operator_key_rate: required(&given("operator_key_rate"), bucket_rate)?,
         bootstrap_operator_key: given("operator_key").one(operator_key)?,
@@ -201,6 +216,27 @@ fn engine_settings(given: impl Fn(&str) -> Given) -> Result<engine::settings::Se
     settings.urls.addresses.allowed_metadata = given("allow_metadata_targets").each(network)?;
     settings.urls.addresses.nat64 = required(&given("nat64"), switch)?;
     Ok(settings)
+}
+
+/// How long what has ended is kept; payloads no longer than the records, with which they go.
+fn retention(payloads: &Given, records: &Given) -> Result<Retention, Ending> {
+    let records_kept_for = required(records, kept_days)?;
+    let delivered_payloads_kept_for = required(payloads, kept_days)?.min(records_kept_for);
+    Ok(Retention { delivered_payloads_kept_for, records_kept_for })
+}
+
+/// A number of days, from [`RETENTION_MIN`] on.
+fn kept_days(text: &str) -> Result<Duration, String> {
+    let days = RETENTION_MIN.as_secs() / DAY.as_secs()..=KEPT_DAYS_MAX;
+    let given = text.parse().ok().filter(|given| days.contains(given));
+    let seconds = given.map(|given: u64| given * DAY.as_secs());
+    seconds.map(Duration::from_secs).ok_or_else(|| {
+        format!("is not a whole number of days from {} to {}", days.start(), days.end())
+    })
+}
+
+fn collector(text: &str) -> Result<Collector, String> {
+    text.parse().map_err(|error: CollectorError| error.to_string())
 }
 
 /// The one value of an option that has a default.

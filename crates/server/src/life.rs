@@ -6,6 +6,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use engine::Engine;
@@ -17,6 +18,7 @@ use crate::config::Config;
 use crate::ending::Ending;
 use crate::listen::{self, Intake};
 use crate::telemetry::Metrics;
+use crate::telemetry::spans::Exporter;
 use crate::wire::{self, Wired};
 
 /// How long attempts may take to end once the service stops: longer than the longest attempt, and
@@ -35,6 +37,7 @@ pub struct Running {
     engine: Engine,
     intake: Intake,
     upkeep: JoinHandle<()>,
+    spans: Option<Arc<Exporter>>,
 }
 
 impl Running {
@@ -45,12 +48,12 @@ impl Running {
         listener: TcpListener,
         metrics: &Metrics,
     ) -> Result<(Self, Option<ApiKey>), Ending> {
-        let Wired { engine, first_key, report_store } = wire::engine(config).await?;
+        let Wired { engine, first_key, report_store, spans } = wire::engine(config).await?;
         let intake = Intake::start(listener, |connections| {
             wire::routes(config, engine.clone(), metrics, report_store, connections)
         })
         .map_err(|error| Ending::failed(format!("cannot listen: {error}")))?;
-        Ok((Self { engine, intake, upkeep: metrics.keep_sorted() }, first_key))
+        Ok((Self { engine, intake, upkeep: metrics.keep_sorted(), spans }, first_key))
     }
 
     /// Where it listens.
@@ -66,7 +69,12 @@ impl Running {
         let said =
             async { tracing::info!("stopping: no more events, finishing what is on its way") };
         let (stopped, ()) = tokio::join!(biased; self.engine.stop(STOP_GRACE), said);
-        self.intake.close(CLOSE_GRACE).await;
+        let flushed = async {
+            if let Some(spans) = &self.spans {
+                spans.finish().await;
+            }
+        };
+        tokio::join!(self.intake.close(CLOSE_GRACE), flushed);
         self.upkeep.abort();
         stopped.map_err(|error| Ending::failed(format!("did not stop cleanly: {error}")))
     }

@@ -10,22 +10,24 @@ use engine::clock::SystemClock;
 use engine::entropy::{Entropy as _, PooledEntropy, SystemEntropy};
 use engine::keys::ApiKey;
 use engine::sender::SharedSender;
+use engine::trace::SharedSpans;
 use engine::{Engine, Parts};
 use http_sender::HttpSender;
 use http_sender::dial::{Dial, TcpDial};
 use http_sender::proxy::ProxyDial;
 use http_sender::resolve::HickoryResolver;
 use http_sender::tls::Roots;
-use metrics::{counter, gauge};
 use store::SharedStore;
 use store::vault::{FillRandom, Vault};
-use store_sqlite::{OpenError, SqliteStore, Statistics};
+use store_sqlite::{COMMIT_MICROS, GROUP_REQUESTS, OpenError, SqliteStore, Statistics};
 
 use crate::config::{Config, StoreLocation};
 use crate::ending::Ending;
 use crate::key_file::{Keeper, KeyFile};
 use crate::listen::ConnectionGauge;
-use crate::telemetry::Metrics;
+use crate::telemetry::exposition::{Exposition, Ranges};
+use crate::telemetry::spans::Exporter;
+use crate::telemetry::{Metrics, ReportStore};
 
 /// An engine and what belongs to it.
 pub struct Wired {
@@ -33,12 +35,11 @@ pub struct Wired {
     pub engine: Engine,
     /// The first operator key, if there was none.
     pub first_key: Option<ApiKey>,
-    /// Tells the store's statistics to the metrics.
+    /// Writes down what the store counts.
     pub report_store: ReportStore,
+    /// Who sends spans, if anybody does.
+    pub spans: Option<Arc<Exporter>>,
 }
-
-/// Tells the store's statistics to the metrics.
-pub type ReportStore = Arc<dyn Fn() + Send + Sync>;
 
 /// Starts the engine the configuration describes.
 pub async fn engine(config: &Config) -> Result<Wired, Ending> {
@@ -46,19 +47,23 @@ pub async fn engine(config: &Config) -> Result<Wired, Ending> {
     let StoreLocation::Sqlite(path) = &config.store;
     let (store, sealing) = sqlite(path, config.key_file()).await?;
     let store = Arc::new(store);
+    let spans = config.collector.as_ref().map(Exporter::start).transpose()?.map(Arc::new);
     let parts = Parts {
         sender,
         store: Arc::clone(&store) as SharedStore,
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),
         sealing: Some(Arc::new(sealing)),
+        spans: spans.clone().map(|spans| spans as SharedSpans),
         settings: config.engine.clone(),
     };
     let (engine, first_key) = Engine::start(parts).await.map_err(|error| {
         Ending::failed(format!("cannot start on {}: {error}; the log says why", path.display()))
     })?;
-    let report_store = Arc::new(move || report_sqlite(store.statistics()));
-    Ok(Wired { engine, first_key, report_store })
+    let path = path.clone();
+    let report_store: ReportStore =
+        Arc::new(move |page| report_sqlite(page, &path, &store.statistics()));
+    Ok(Wired { engine, first_key, report_store, spans })
 }
 
 /// Every route: the surfaces, and the metrics.
@@ -155,13 +160,46 @@ fn sender(config: &Config) -> Result<SharedSender, Ending> {
     Ok(Arc::new(HttpSender::new(policy, Arc::new(resolver), dialer, roots)))
 }
 
-fn report_sqlite(statistics: Statistics) {
-    counter!("postrider_store_commits_total").absolute(statistics.commits);
-    counter!("postrider_store_writes_total").absolute(statistics.requests);
-    counter!("postrider_store_checkpoints_total").absolute(statistics.checkpoints);
-    gauge!("postrider_store_commit_seconds_sum").set(statistics.commit_total.as_secs_f64());
-    gauge!("postrider_store_last_commit_seconds").set(statistics.commit_last.as_secs_f64());
-    gauge!("postrider_store_wal_bytes").set(statistics.wal_bytes as f64);
+fn report_sqlite(page: &mut Exposition, path: &Path, statistics: &Statistics) {
+    let Statistics { commits, requests, checkpoints, .. } = *statistics;
+    let commit_seconds = COMMIT_MICROS.map(|micros| micros as f64 / 1e6);
+    let group_requests = GROUP_REQUESTS.map(|requests| requests as f64);
+    let help = "Transactions, each with one sync";
+    page.counter("postrider_store_commits_total", help, commits as f64);
+    let help = "Writes that those transactions carried";
+    page.counter("postrider_store_writes_total", help, requests as f64);
+    let help = "Checkpoints of the write-ahead log";
+    page.counter("postrider_store_checkpoints_total", help, checkpoints as f64);
+    let help = "How long commits took, their syncs included";
+    let ranges = Ranges {
+        bounds: &commit_seconds,
+        counts: &statistics.commits_by_duration,
+        count: commits,
+        sum: statistics.commit_total.as_secs_f64(),
+    };
+    page.histogram("postrider_store_commit_seconds", help, ranges);
+    let help = "How many writes a commit carried";
+    let ranges = Ranges {
+        bounds: &group_requests,
+        counts: &statistics.commits_by_requests,
+        count: commits,
+        sum: requests as f64,
+    };
+    page.histogram("postrider_store_commit_writes", help, ranges);
+    let help = "How long the last commit took";
+    let seconds = statistics.commit_last.as_secs_f64();
+    page.gauge("postrider_store_last_commit_seconds", help, seconds);
+    let help = "Size of the write-ahead log";
+    page.gauge("postrider_store_wal_bytes", help, statistics.wal_bytes as f64);
+    if let Ok(file) = path.metadata() {
+        page.gauge("postrider_store_file_bytes", "Size of the database file", file.len() as f64);
+    }
+    #[cfg(unix)]
+    if let Ok(disk) = rustix::fs::statvfs(path) {
+        let help = "Space that the disk of the store has left for us";
+        let bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
+        page.gauge("postrider_store_disk_free_bytes", help, bytes as f64);
+    }
 }
 
 /// Why a store was not opened, and with which option to do something about it.

@@ -6,9 +6,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use domain::event::EntityId;
+use domain::event::{EntityId, Event};
 use domain::id::{AccountId, EventId};
 use domain::limits::IDEMPOTENCY_KEPT_FOR;
+use domain::ordering::OrderingKey;
 use domain::sealing::Binding;
 use domain::time::Timestamp;
 use rusqlite::{OptionalExtension as _, params};
@@ -22,6 +23,15 @@ use crate::ledger::Ledger;
 use crate::row::{self, Fields};
 use crate::state;
 use crate::statistics::PAGE_BYTES;
+
+/// When a delivery is made, and why.
+#[derive(Clone, Copy)]
+pub(crate) struct Birth {
+    at: Timestamp,
+    /// Unless it waits behind another.
+    due_at: Timestamp,
+    is_replay: bool,
+}
 
 impl Ledger<'_> {
     pub(crate) fn accept(
@@ -44,8 +54,10 @@ impl Ledger<'_> {
             return Ok(Accepted::RosterChanged);
         }
         let number = self.insert_event(new)?;
+        let birth =
+            Birth { at: new.event.accepted_at, due_at: new.event.owed_since(), is_replay: false };
         for delivery in &new.deliveries {
-            self.insert_delivery(number, delivery, holder, new.event.accepted_at)?;
+            self.insert_delivery(number, delivery, holder, birth)?;
         }
         self.remember_key(new)?;
         self.counted.events += 1;
@@ -122,28 +134,81 @@ impl Ledger<'_> {
             &*new.body,
         ])?;
         self.scratch = blobs;
+        self.insert_extras(number, event)?;
         Ok(number)
     }
 
+    /// Inserts what few events have, if this one has any of it.
+    fn insert_extras(&self, number: i64, event: &Event) -> Result<()> {
+        let Event { deliver_at, ordering_key, trace, .. } = event;
+        if deliver_at.is_none() && ordering_key.is_none() && trace.is_none() {
+            return Ok(());
+        }
+        self.execute(
+            "INSERT INTO event_extras VALUES (?1, ?2, ?3, ?4)",
+            params![
+                number,
+                deliver_at.map(Timestamp::as_millis),
+                ordering_key.as_ref().map(OrderingKey::as_str),
+                trace.map(|trace| trace.to_string()),
+            ],
+        )?;
+        Ok(())
+    }
+
     /// Inserts a delivery, leased if it is to be and somebody can hold it; answers its fence.
-    fn insert_delivery(
+    pub(crate) fn insert_delivery(
+        &mut self,
+        event_number: i64,
+        delivery: &NewDelivery,
+        holder: Option<SessionId>,
+        birth: Birth,
+    ) -> Result<u32> {
+        // A replay waits for nothing.
+        let key = delivery.ordering_key.as_ref().filter(|_| !birth.is_replay);
+        let is_behind = match key {
+            Some(key) => self.line_up(event_number, delivery, key)?,
+            None => false,
+        };
+        let holder = holder.filter(|_| delivery.leased && !is_behind);
+        let fence = u32::from(holder.is_some());
+        let state = match holder {
+            Some(_) => state::LEASED,
+            None if is_behind => state::BEHIND,
+            None => state::WAITING,
+        };
+        self.hot.insert_delivery.execute(params![
+            delivery.id.to_bytes(),
+            event_number,
+            delivery.endpoint.to_bytes(),
+            state,
+            holder.map(|session| session.0 as i64),
+            fence,
+            (!is_behind).then_some(birth.due_at.as_millis()),
+            birth.at.as_millis(),
+            key.is_some(),
+            birth.is_replay,
+        ])?;
+        Ok(fence)
+    }
+
+    /// Inserts a delivery of an event that was accepted before.
+    pub(crate) fn insert_replay(
         &mut self,
         event_number: i64,
         delivery: &NewDelivery,
         holder: Option<SessionId>,
         now: Timestamp,
     ) -> Result<u32> {
-        let holder = holder.filter(|_| delivery.leased);
-        let fence = u32::from(holder.is_some());
-        self.hot.insert_delivery.execute(params![
-            delivery.id.to_bytes(),
-            event_number,
-            delivery.endpoint.to_bytes(),
-            if holder.is_some() { state::LEASED } else { state::WAITING },
-            holder.map(|session| session.0 as i64),
-            fence,
-            now.as_millis(),
-        ])?;
+        let birth = Birth { at: now, due_at: now, is_replay: true };
+        let fence = self.insert_delivery(event_number, delivery, holder, birth)?;
+        self.execute(
+            "INSERT INTO replayed VALUES (?1, ?2)",
+            params![event_number, delivery.id.to_bytes()],
+        )?;
+        self.file_delivery(delivery.endpoint, delivery.id.to_bytes())?;
+        self.counted.created += 1;
+        self.counted.pending += 1;
         Ok(fence)
     }
 
@@ -172,22 +237,16 @@ impl Ledger<'_> {
         }
         let holder = self.session_lives(session)?.then_some(session);
         // Before anything is written: a replay of what does not open is none.
-        let payload = open_payload(self.vault, account, &self.payload(number)?.payload)?;
-        let fence = self.insert_delivery(number, delivery, holder, now)?;
-        self.execute(
-            "INSERT INTO replays VALUES (?1, ?2)",
-            params![number, delivery.id.to_bytes()],
-        )?;
-        self.file_delivery(delivery.endpoint, delivery.id.to_bytes())?;
-        self.counted.created += 1;
-        self.counted.pending += 1;
+        let owned = self.payload(number)?;
+        let payload = open_payload(self.vault, account, &owned.payload)?;
+        let fence = self.insert_replay(number, delivery, holder, now)?;
         Ok(Added::Created(Claimed {
             lease: Lease { session, delivery: delivery.id, fence },
             account,
             endpoint: delivery.endpoint,
             attempts: 0,
             lost_claims: 0,
-            owed_since: now,
+            owed_since: owned.owed_since(now),
             is_ordered: false,
             is_replay: true,
             payload: Arc::new(payload),

@@ -186,10 +186,27 @@ impl Audit for SqliteStore {
     }
 
     async fn read_announced(&self) -> Answer<u64> {
-        Err(store::StoreError::Unavailable("not there yet".to_owned()))
+        self.read(announced).await
     }
 
-    async fn note_announced(&self, _number: u64) -> Answer<()> {
-        Err(store::StoreError::Unavailable("not there yet".to_owned()))
+    async fn note_announced(&self, number: u64) -> Answer<()> {
+        self.write(Haste::CanWait, 1, move |ledger| {
+            if number > announced(ledger.connection)? {
+                ledger.execute(
+                    "INSERT OR REPLACE INTO meta VALUES ('announced', ?1)",
+                    [number.to_be_bytes()],
+                )?;
+            }
+            Ok(())
+        })
+        .await
     }
+}
+
+/// The number of the last entry that was announced.
+fn announced(connection: &Connection) -> Result<u64> {
+    let announced = find(connection, "SELECT * FROM meta WHERE name = 'announced'", [], |row| {
+        Fields::new("meta", row).get("value").map(u64::from_be_bytes)
+    })?;
+    Ok(announced.unwrap_or(0))
 }

@@ -7,8 +7,7 @@ use domain::account::{Account, AccountChange};
 use domain::audit::AuditNote;
 use domain::catalogue::RegisteredType;
 use domain::contract::Contract;
-use domain::endpoint::{DisabledReason, Endpoint, EndpointChange};
-use domain::event::EntityId;
+use domain::endpoint::{Endpoint, EndpointChange};
 use domain::event::EventType;
 use domain::health::Streak;
 use domain::id::{AccountId, EndpointId, KeyId};
@@ -21,13 +20,15 @@ use store::catalogue::{
     AccountCreated, Catalogue, DeletedHistory, EndpointCreated, EventTypePut, KeyRecord, Roster,
     SecretRotated,
 };
-use store::vault::Vault;
 
+use crate::endpoints::roster;
+use crate::event_types::event_types_of;
 use crate::failure::Result;
 use crate::keys::{pepper, unreadable_pepper};
 use crate::ledger::Ledger;
 use crate::page::{id_below, page_of_rows};
 use crate::row;
+use crate::streaks::read_streaks;
 use crate::writer::Haste;
 use crate::{Answer, SqliteStore};
 
@@ -50,24 +51,15 @@ fn exists(connection: &Connection, sql: &str, parameters: impl rusqlite::Params)
     Ok(connection.prepare_cached(sql)?.exists(parameters)?)
 }
 
-fn account(connection: &Connection, id: AccountId) -> Result<Option<Account>> {
+pub(crate) fn account(connection: &Connection, id: AccountId) -> Result<Option<Account>> {
     let sql = "SELECT * FROM accounts WHERE id = ?1";
     find(connection, sql, [id.to_bytes()], row::account)
 }
 
-fn roster(connection: &Connection, vault: &Vault, id: AccountId) -> Result<Option<Roster>> {
-    let Some(account) = account(connection, id)? else { return Ok(None) };
-    let version: i64 = connection
-        .prepare_cached("SELECT roster_version FROM accounts WHERE id = ?1")?
-        .query_row([id.to_bytes()], |row| row.get(0))?;
-    let mut statement =
-        connection.prepare_cached("SELECT * FROM endpoints WHERE account = ?1 ORDER BY id")?;
-    let mut rows = statement.query([id.to_bytes()])?;
-    let mut endpoints = Vec::new();
-    while let Some(next) = rows.next()? {
-        endpoints.push(row::endpoint(next, vault)?);
-    }
-    Ok(Some(Roster { account, version: version as u64, endpoints }))
+fn operations_account(connection: &Connection) -> Result<Option<AccountId>> {
+    find(connection, "SELECT * FROM meta WHERE name = 'operations_account'", [], |row| {
+        row::Fields::new("meta", row).id("value", AccountId::from_bytes)
+    })
 }
 
 impl Ledger<'_> {
@@ -86,6 +78,27 @@ impl Ledger<'_> {
         if exists(self.connection, taken, [account.username.as_str()])? {
             return Ok(AccountCreated::UsernameTaken);
         }
+        self.insert_account(account)?;
+        self.insert_key(first_key)?;
+        Ok(AccountCreated::Created)
+    }
+
+    fn create_operations_account(&self, account: &Account) -> Result<AccountCreated> {
+        let taken = "SELECT 1 FROM accounts WHERE username = ?1";
+        if operations_account(self.connection)?.is_some()
+            || exists(self.connection, taken, [account.username.as_str()])?
+        {
+            return Ok(AccountCreated::UsernameTaken);
+        }
+        self.insert_account(account)?;
+        self.execute(
+            "INSERT OR REPLACE INTO meta VALUES ('operations_account', ?1)",
+            [account.id.to_bytes()],
+        )?;
+        Ok(AccountCreated::Created)
+    }
+
+    fn insert_account(&self, account: &Account) -> Result<()> {
         self.execute(
             "INSERT INTO accounts VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1)",
             params![
@@ -98,8 +111,7 @@ impl Ledger<'_> {
                 account.created_at.as_millis(),
             ],
         )?;
-        self.insert_key(first_key)?;
-        Ok(AccountCreated::Created)
+        Ok(())
     }
 
     fn change_account(&mut self, id: AccountId, change: AccountChange) -> Result<Option<Account>> {
@@ -151,107 +163,6 @@ impl Ledger<'_> {
         for (id, used_at) in uses {
             note.execute(params![id.to_bytes(), used_at.as_millis()])?;
         }
-        Ok(())
-    }
-
-    fn create_endpoint(
-        &mut self,
-        endpoint: &Endpoint,
-        endpoints_max: usize,
-    ) -> Result<EndpointCreated> {
-        if self.roster_version(endpoint.account)?.is_none() {
-            return Ok(EndpointCreated::NoAccount);
-        }
-        let count: i64 = self
-            .prepare("SELECT count(*) FROM endpoints WHERE account = ?1")?
-            .query_row([endpoint.account.to_bytes()], |row| row.get(0))?;
-        if count as usize >= endpoints_max {
-            return Ok(EndpointCreated::LimitReached);
-        }
-        self.write_endpoint(
-            endpoint,
-            "INSERT INTO endpoints VALUES \
-             (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
-        )?;
-        self.bump_roster(endpoint.account)?;
-        Ok(EndpointCreated::Created)
-    }
-
-    fn change_endpoint(
-        &mut self,
-        account: AccountId,
-        id: EndpointId,
-        change: EndpointChange,
-        now: Timestamp,
-    ) -> Result<Option<Endpoint>> {
-        let Some(mut endpoint) = self.endpoint_of(account, id)? else { return Ok(None) };
-        change.apply(&mut endpoint, now);
-        self.rewrite_endpoint(&endpoint)?;
-        Ok(Some(endpoint))
-    }
-
-    fn rotate_secret(
-        &mut self,
-        account: AccountId,
-        id: EndpointId,
-        new: SigningSecret,
-        overlap: Duration,
-        now: Timestamp,
-    ) -> Result<SecretRotated> {
-        let Some(mut endpoint) = self.endpoint_of(account, id)? else {
-            return Ok(SecretRotated::NoEndpoint);
-        };
-        if let Err(still) = endpoint.rotate_secret(new, overlap, now) {
-            return Ok(SecretRotated::StillOverlapping(still));
-        }
-        self.rewrite_endpoint(&endpoint)?;
-        Ok(SecretRotated::Rotated(Box::new(endpoint)))
-    }
-
-    fn endpoint_of(&self, account: AccountId, id: EndpointId) -> Result<Option<Endpoint>> {
-        let sql = "SELECT * FROM endpoints WHERE id = ?1 AND account = ?2";
-        let parameters = [id.to_bytes(), account.to_bytes()];
-        find(self.connection, sql, parameters, |row| row::endpoint(row, self.vault))
-    }
-
-    fn rewrite_endpoint(&mut self, endpoint: &Endpoint) -> Result<()> {
-        self.write_endpoint(
-            endpoint,
-            "UPDATE endpoints SET account = ?2, contract = ?3, url = ?4, secret = ?5, \
-             previous_secret = ?6, previous_signs_until = ?7, disabled_reason = ?8, \
-             event_types = ?9, entity_id = ?10, description = ?11, headers = ?12, \
-             max_in_flight = ?13, retry_schedule_ms = ?14, created_at = ?15, updated_at = ?16 \
-             WHERE id = ?1",
-        )?;
-        self.bump_roster(endpoint.account)?;
-        Ok(())
-    }
-
-    /// Runs the statement with the columns of the table, in their order.
-    fn write_endpoint(&self, endpoint: &Endpoint, sql: &str) -> Result<()> {
-        let texts = row::SealedTexts::of(endpoint, self.vault);
-        let previous = endpoint.previous_secret.as_ref();
-        self.execute(
-            sql,
-            params![
-                endpoint.id.to_bytes(),
-                endpoint.account.to_bytes(),
-                endpoint.contract.name(),
-                endpoint.url.as_str(),
-                texts.secret,
-                texts.previous_secret,
-                previous.map(|previous| previous.signs_until.as_millis()),
-                endpoint.status.disabled_reason().map(DisabledReason::name),
-                row::event_types(&endpoint.subscription),
-                endpoint.entity_id.as_ref().map(EntityId::as_str),
-                endpoint.description,
-                texts.headers,
-                endpoint.max_in_flight.map(|number| number.get() as i64),
-                endpoint.retry_schedule.as_ref().map(row::schedule),
-                endpoint.created_at.as_millis(),
-                endpoint.updated_at.as_millis(),
-            ],
-        )?;
         Ok(())
     }
 }
@@ -481,47 +392,63 @@ impl Catalogue for SqliteStore {
     }
 
     async fn find_operations_account(&self) -> Answer<Option<AccountId>> {
-        Err(store::StoreError::Unavailable("not there yet".to_owned()))
+        self.read(operations_account).await
     }
 
     async fn create_operations_account(
         &self,
-        _account: Account,
-        _note: AuditNote,
+        account: Account,
+        note: AuditNote,
     ) -> Answer<AccountCreated> {
-        Err(store::StoreError::Unavailable("not there yet".to_owned()))
+        let is_change = |created: &AccountCreated| *created == AccountCreated::Created;
+        self.write_noted(FEW_ROWS, note, is_change, move |ledger| {
+            ledger.create_operations_account(&account)
+        })
+        .await
     }
 
     async fn put_event_type(
         &self,
-        _registered: RegisteredType,
-        _note: AuditNote,
+        registered: RegisteredType,
+        note: AuditNote,
     ) -> Answer<EventTypePut> {
-        Err(store::StoreError::Unavailable("not there yet".to_owned()))
+        let is_change = |put: &EventTypePut| *put != EventTypePut::LimitReached;
+        self.write_noted(FEW_ROWS, note, is_change, move |ledger| {
+            ledger.put_event_type(&registered)
+        })
+        .await
     }
 
-    async fn list_event_types(&self, _contract: Contract) -> Answer<Vec<RegisteredType>> {
-        Err(store::StoreError::Unavailable("not there yet".to_owned()))
+    async fn list_event_types(&self, contract: Contract) -> Answer<Vec<RegisteredType>> {
+        self.read(move |connection| event_types_of(connection, contract)).await
     }
 
     async fn delete_event_type(
         &self,
-        _contract: Contract,
-        _name: &EventType,
-        _note: AuditNote,
+        contract: Contract,
+        name: &EventType,
+        note: AuditNote,
     ) -> Answer<bool> {
-        Err(store::StoreError::Unavailable("not there yet".to_owned()))
+        let name = name.clone();
+        self.write_noted(
+            FEW_ROWS,
+            note,
+            |is_deleted| *is_deleted,
+            move |ledger| ledger.delete_event_type(contract, &name),
+        )
+        .await
     }
 
     async fn read_streaks(
         &self,
-        _after: Option<EndpointId>,
-        _limit: usize,
+        after: Option<EndpointId>,
+        limit: usize,
     ) -> Answer<Vec<(EndpointId, Streak)>> {
-        Err(store::StoreError::Unavailable("not there yet".to_owned()))
+        self.read(move |connection| read_streaks(connection, after, limit)).await
     }
 
-    async fn write_streaks(&self, _streaks: Vec<(EndpointId, Option<Streak>)>) -> Answer<()> {
-        Err(store::StoreError::Unavailable("not there yet".to_owned()))
+    async fn write_streaks(&self, streaks: Vec<(EndpointId, Option<Streak>)>) -> Answer<()> {
+        self.write(Haste::CanWait, streaks.len(), move |ledger| ledger.write_streaks(&streaks))
+            .await
     }
 }

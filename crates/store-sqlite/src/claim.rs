@@ -10,6 +10,7 @@ use domain::id::{AccountId, DeliveryId, EndpointId, EventId};
 use domain::limits::TRIAL_AFTER_LOST_CLAIMS;
 use domain::sealing::Binding;
 use domain::time::Timestamp;
+use domain::trace::TraceContext;
 use rusqlite::params;
 use store::queue::{Claimed, GivenBack, LaneClaim, LaneRoom, Lease, Payload, Recorded, SessionId};
 use store::vault::Vault;
@@ -25,8 +26,8 @@ use crate::state;
 const CLAIM_BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// The lane's deliveries in the order of the index, which needs no sorting.
-pub(crate) const SELECT_DUE: &str = "SELECT id, event, fence, attempts, lost_claims, created_at \
-     FROM deliveries INDEXED BY deliveries_open \
+pub(crate) const SELECT_DUE: &str = "SELECT id, event, fence, attempts, lost_claims, \
+     created_at, is_ordered, is_replay FROM deliveries INDEXED BY deliveries_open \
      WHERE state = 0 AND endpoint = ?1 AND due_at <= ?2 ORDER BY due_at, id LIMIT ?3";
 
 /// One seek in the index.
@@ -47,17 +48,19 @@ pub(crate) use losing;
 impl Ledger<'_> {
     /// The payload as it is stored, its body sealed.
     pub(crate) fn payload(&self, event_number: i64) -> Result<Owned> {
-        let sql = "SELECT id, account, event_type, body FROM events WHERE number = ?1";
+        let sql = "SELECT id, account, event_type, deliver_at, trace, body FROM events \
+                   LEFT JOIN event_extras USING (number) WHERE events.number = ?1";
         let owned = find(self.connection, sql, [event_number], |row| {
             let fields = Fields::new("events", row);
             let payload = Payload {
                 event: fields.id("id", EventId::from_bytes)?,
                 event_type: fields.parse("event_type", |text| EventType::parse(text).ok())?,
-                trace: None,
+                trace: fields.parse_if_any("trace", TraceContext::parse)?,
                 body: Bytes::from(fields.get::<Vec<u8>>("body")?),
             };
             let account = fields.id("account", AccountId::from_bytes)?;
-            Ok(Owned { account, payload: Arc::new(payload) })
+            let deliver_at = fields.instant_if_any("deliver_at")?;
+            Ok(Owned { account, deliver_at, payload: Arc::new(payload) })
         });
         owned?.ok_or_else(|| Failure::Unreadable {
             table: "events",
@@ -89,18 +92,11 @@ impl Ledger<'_> {
                             break;
                         }
                         let is_new = !payloads.contains_key(&due.event);
-                        let Owned { account, payload } =
-                            self.payload_among(&mut payloads, due.event)?;
+                        let owned = self.payload_among(&mut payloads, due.event)?;
                         if is_new {
-                            body_bytes += payload.body.len();
+                            body_bytes += owned.payload.body.len();
                         }
-                        claim.claimed.push(self.claim(
-                            session,
-                            lane.endpoint,
-                            account,
-                            payload,
-                            &due,
-                        )?);
+                        claim.claimed.push(self.claim(session, lane.endpoint, owned, &due)?);
                     }
                 }
                 claim.next_due_at = next_due_at(self, lane.endpoint)?;
@@ -134,6 +130,8 @@ impl Ledger<'_> {
                 attempts: fields.get("attempts")?,
                 lost_claims: fields.get("lost_claims")?,
                 created_at: fields.instant("created_at")?,
+                is_ordered: fields.get("is_ordered")?,
+                is_replay: fields.get("is_replay")?,
             });
         }
         Ok(due)
@@ -143,8 +141,7 @@ impl Ledger<'_> {
         &self,
         session: SessionId,
         endpoint: EndpointId,
-        account: AccountId,
-        payload: Arc<Payload>,
+        owned: Owned,
         due: &Due,
     ) -> Result<Claimed> {
         let fence = due.fence + 1;
@@ -154,14 +151,14 @@ impl Ledger<'_> {
         )?;
         Ok(Claimed {
             lease: Lease { session, delivery: due.id, fence },
-            account,
+            account: owned.account,
             endpoint,
             attempts: due.attempts,
             lost_claims: due.lost_claims,
-            owed_since: due.created_at,
-            is_ordered: false,
-            is_replay: false,
-            payload,
+            owed_since: owned.owed_since(due.created_at),
+            is_ordered: due.is_ordered,
+            is_replay: due.is_replay,
+            payload: owned.payload,
         })
     }
 
@@ -210,6 +207,9 @@ impl Ledger<'_> {
                 EndReason::SetAside.name(),
             ])?;
             self.counted.end(ended, StateName::Exhausted);
+            if ended > 0 {
+                self.advance(lease.delivery.to_bytes(), at)?;
+            }
             Ok(applied(ended))
         };
         leases.iter().map(&mut set_aside).collect()
@@ -269,11 +269,22 @@ struct Due {
     attempts: u32,
     lost_claims: u32,
     created_at: Timestamp,
+    is_ordered: bool,
+    is_replay: bool,
 }
 
 /// A payload, and whose it is.
 #[derive(Clone)]
 pub(crate) struct Owned {
     account: AccountId,
+    /// When the event's deliveries were due first, if later than it was accepted.
+    deliver_at: Option<Timestamp>,
     pub(crate) payload: Arc<Payload>,
+}
+
+impl Owned {
+    /// Since when a delivery that was made then is owed.
+    pub(crate) fn owed_since(&self, created_at: Timestamp) -> Timestamp {
+        self.deliver_at.map_or(created_at, |deliver_at| deliver_at.max(created_at))
+    }
 }

@@ -9,9 +9,11 @@ use domain::delivery::{Delivery, DeliveryState, EndReason};
 use domain::event::{Event, EventType};
 use domain::id::{AccountId, DeliveryId, EndpointId, EventId};
 use domain::limits::{PAGE_ROWS_SCANNED_MAX, RETRY_ATTEMPTS_MAX};
+use domain::ordering::OrderingKey;
 use domain::page::{Page, PageRequest};
 use domain::sealing::Binding;
 use domain::time::Timestamp;
+use domain::trace::TraceContext;
 use rusqlite::{Connection, OptionalExtension as _, Row};
 use store::history::{
     Counts, DeliveryFilter, EventDetail, EventFilter, EventWithData, Followed, History,
@@ -22,9 +24,11 @@ use store::vault::Vault;
 use crate::catalogue::find;
 use crate::failure::{Failure, Result};
 use crate::filing::{parse_born, unfiled_deliveries, unfiled_events};
+use crate::following::follow_events;
+use crate::ordering::{COUNT_BEHIND, waits_for};
 use crate::page::{Bounds, Filling, id_below};
 use crate::row::{Fields, parse_entity_ids, parse_exchange, parse_not_made};
-use crate::source::{Newest, Range, Source};
+use crate::source::{Newest, Oldest, Range, Source};
 use crate::state;
 use crate::writer::Haste;
 use crate::{Answer, SqliteStore};
@@ -35,7 +39,7 @@ pub(crate) fn is_within(at: Timestamp, since: Option<Timestamp>, until: Option<T
 }
 
 /// What every column of an event but its blobs says.
-fn event(row: &Row<'_>) -> Result<Event> {
+pub(crate) fn event(row: &Row<'_>) -> Result<Event> {
     let fields = Fields::new("events", row);
     Ok(Event {
         id: fields.id("id", EventId::from_bytes)?,
@@ -44,14 +48,14 @@ fn event(row: &Row<'_>) -> Result<Event> {
         timestamp: fields.instant("timestamp")?,
         entity_ids: fields.parse("entity_ids", parse_entity_ids)?,
         accepted_at: fields.instant("accepted_at")?,
-        deliver_at: None,
-        ordering_key: None,
-        trace: None,
+        deliver_at: fields.instant_if_any("deliver_at")?,
+        ordering_key: fields.parse_if_any("ordering_key", OrderingKey::from_stored)?,
+        trace: fields.parse_if_any("trace", TraceContext::parse)?,
     })
 }
 
 /// The producer's `data`, cut out of the body.
-fn data(connection: &Connection, vault: &Vault, number: i64) -> Result<Option<Bytes>> {
+pub(crate) fn data(connection: &Connection, vault: &Vault, number: i64) -> Result<Option<Bytes>> {
     let sql = "SELECT id, account, data_start, data_length, body FROM events WHERE number = ?1";
     let data = find(connection, sql, [number], |row| {
         let fields = Fields::new("events", row);
@@ -71,7 +75,7 @@ fn data(connection: &Connection, vault: &Vault, number: i64) -> Result<Option<By
 }
 
 /// The ids of all deliveries that the event ever had, oldest first; some may be gone.
-fn delivery_ids(
+pub(crate) fn delivery_ids(
     connection: &Connection,
     number: i64,
     event: &Fields<'_, '_>,
@@ -79,10 +83,10 @@ fn delivery_ids(
     let born = event.decode("deliveries", parse_born)?;
     let mut ids: BTreeSet<_> = born.iter().map(|born| born.id).collect();
     let mut statement =
-        connection.prepare_cached("SELECT delivery FROM replays WHERE event = ?1")?;
+        connection.prepare_cached("SELECT delivery FROM replayed WHERE event = ?1")?;
     let mut rows = statement.query([number])?;
     while let Some(row) = rows.next()? {
-        ids.insert(Fields::new("replays", row).get("delivery")?);
+        ids.insert(Fields::new("replayed", row).get("delivery")?);
     }
     Ok(ids)
 }
@@ -96,11 +100,11 @@ const SELECT_DELIVERY: &str = "SELECT deliveries.id, endpoint, state, attempts, 
      WHERE deliveries.id = ?1";
 
 /// The delivery, unless it is gone or as good as gone.
-fn delivery(connection: &Connection, id: [u8; 16]) -> Result<Option<Delivery>> {
-    Ok(find(connection, SELECT_DELIVERY, [id], read_delivery)?.flatten())
+pub(crate) fn delivery(connection: &Connection, id: [u8; 16]) -> Result<Option<Delivery>> {
+    Ok(find(connection, SELECT_DELIVERY, [id], |row| read_delivery(connection, row))?.flatten())
 }
 
-fn read_delivery(row: &Row<'_>) -> Result<Option<Delivery>> {
+fn read_delivery(connection: &Connection, row: &Row<'_>) -> Result<Option<Delivery>> {
     let fields = Fields::new("deliveries", row);
     let history: Option<String> = fields.get("history")?;
     if history.as_deref() == Some("remove") {
@@ -128,6 +132,9 @@ fn read_delivery(row: &Row<'_>) -> Result<Option<Delivery>> {
         delivery.state = DeliveryState::Cancelled(EndReason::EndpointDeleted);
         delivery.due_at = None;
         delivery.ended_at = Some(departed_at);
+    } else if fields.get::<i64>("state")? == state::BEHIND {
+        let head = waits_for(connection, delivery.id.to_bytes())?;
+        delivery.waits_for = head.map(DeliveryId::from_bytes);
     }
     Ok(Some(delivery))
 }
@@ -136,6 +143,10 @@ fn attempt(row: &Row<'_>, vault: &Vault, delivery: DeliveryId) -> Result<Attempt
     let fields = Fields::new("attempts", row);
     let number = fields.get("number")?;
     let (request_head, response_excerpt) = fields.decode("exchange", |sealed| {
+        if sealed.is_empty() {
+            // No longer kept.
+            return Some((String::new(), Vec::new()));
+        }
         let place = Binding::Exchange(delivery, number);
         parse_exchange(&vault.open_data(&place, sealed).ok()?)
     })?;
@@ -196,9 +207,9 @@ fn missing(table: &'static str, column: &'static str, number: i64) -> Failure {
 }
 
 /// All but `body`: a column that is asked for is read, with every page it overflows to.
-const SELECT_EVENT: &str = "SELECT number, id, account, event_type, timestamp, accepted_at, \
-     entity_ids, deliveries, not_made \
-     FROM events WHERE id = ?1 AND NOT EXISTS \
+pub(crate) const SELECT_EVENT: &str = "SELECT number, id, account, event_type, timestamp, accepted_at, \
+     entity_ids, deliveries, not_made, deliver_at, ordering_key, trace \
+     FROM events LEFT JOIN event_extras USING (number) WHERE id = ?1 AND NOT EXISTS \
      (SELECT 1 FROM departed_accounts WHERE departed_accounts.id = account)";
 
 fn list_events(
@@ -256,7 +267,11 @@ fn event_if_it_passes(
     Ok(Some((EventWithData { event: event(row)?, data }, bytes)))
 }
 
-fn is_undelivered(connection: &Connection, number: i64, fields: &Fields<'_, '_>) -> Result<bool> {
+pub(crate) fn is_undelivered(
+    connection: &Connection,
+    number: i64,
+    fields: &Fields<'_, '_>,
+) -> Result<bool> {
     for id in delivery_ids(connection, number, fields)? {
         if delivery(connection, id)?.is_some_and(|it| it.state != DeliveryState::Delivered) {
             return Ok(true);
@@ -354,17 +369,13 @@ pub(crate) const COUNT_WAITING: &str = "SELECT count(*) \
 fn counts(connection: &Connection) -> Result<Counts> {
     let stored = find(connection, "SELECT * FROM counts", [], |row| {
         let fields = Fields::new("counts", row);
-        let count = |column| {
-            let number = u64::try_from(fields.get::<i64>(column)?);
-            number.map_err(|_| fields.unreadable(column))
-        };
         Ok(Counts {
-            events: count("events")?,
-            created: count("created")?,
-            pending: count("pending")?,
-            delivered: count("delivered")?,
-            exhausted: count("exhausted")?,
-            cancelled: count("cancelled")?,
+            events: fields.count("events")?,
+            created: fields.count("created")?,
+            pending: fields.count("pending")?,
+            delivered: fields.count("delivered")?,
+            exhausted: fields.count("exhausted")?,
+            cancelled: fields.count("cancelled")?,
         })
     })?;
     let mut counts = stored.ok_or_else(|| missing("counts", "only_row", 1))?;
@@ -375,8 +386,10 @@ fn counts(connection: &Connection) -> Result<Counts> {
         let endpoint: [u8; 16] = Fields::new("departed_endpoints", row).get("id")?;
         let waiting: i64 =
             connection.prepare_cached(COUNT_WAITING)?.query_row([endpoint], |row| row.get(0))?;
-        counts.pending = counts.pending.saturating_sub(waiting as u64);
-        counts.cancelled += waiting as u64;
+        let behind: i64 =
+            connection.prepare_cached(COUNT_BEHIND)?.query_row([endpoint], |row| row.get(0))?;
+        counts.pending = counts.pending.saturating_sub((waiting + behind) as u64);
+        counts.cancelled += (waiting + behind) as u64;
     }
     Ok(counts)
 }
@@ -433,12 +446,21 @@ impl History for SqliteStore {
 
     async fn follow_events(
         &self,
-        _account: AccountId,
-        _after: Option<EventId>,
-        _before: EventId,
-        _undelivered: bool,
-        _limit: usize,
+        account: AccountId,
+        after: Option<EventId>,
+        before: EventId,
+        undelivered: bool,
+        limit: usize,
     ) -> Answer<Followed> {
-        Err(store::StoreError::Unavailable("not there yet".to_owned()))
+        let vault = self.vault();
+        self.read(move |connection| {
+            let ids = Oldest::after(
+                unfiled_events(connection, account)?,
+                account,
+                after.map(EventId::to_bytes),
+            );
+            follow_events(connection, &vault, ids, before, undelivered, limit)
+        })
+        .await
     }
 }

@@ -22,7 +22,7 @@ impl<'c> Hot<'c> {
             )?,
             insert_delivery: prepare(
                 "INSERT INTO deliveries VALUES \
-                 (?1, ?2, ?3, ?4, ?5, ?6, 0, NULL, ?7, ?7, NULL, NULL, 0, 0)",
+                 (?1, ?2, ?3, ?4, ?5, ?6, 0, NULL, ?7, ?8, NULL, NULL, 0, 0, ?9, ?10)",
             )?,
             move_delivery: prepare(
                 "UPDATE deliveries SET state = ?1, session = NULL, attempts = attempts + 1, \

@@ -10,13 +10,14 @@ use std::sync::atomic::Ordering;
 
 use domain::id::{AccountId, EndpointId};
 use domain::sealing::{Binding, KeyRing, OpenError, SealingKey, SealingKeyId, sealed_under};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, params, params_from_iter};
 use store::vault::Vault;
 
 use crate::catalogue::find;
 use crate::failure::{Failure, Result};
 use crate::ledger::Ledger;
-use crate::row::{Fields, SealedTexts, hex};
+use crate::row::{Fields, hex};
+use crate::sealed_texts::{COLUMNS, SealedTexts};
 use crate::writer::Haste;
 use crate::{Answer, SqliteStore};
 
@@ -24,6 +25,8 @@ use crate::{Answer, SqliteStore};
 const MASTER_SEALED: &str = "SELECT secret AS sealed FROM endpoints \
      UNION ALL SELECT previous_secret FROM endpoints WHERE previous_secret IS NOT NULL \
      UNION ALL SELECT headers FROM endpoints \
+     UNION ALL SELECT client_identity FROM endpoints WHERE client_identity IS NOT NULL \
+     UNION ALL SELECT client_credentials FROM endpoints WHERE client_credentials IS NOT NULL \
      UNION ALL SELECT sealed FROM data_keys \
      UNION ALL SELECT value FROM meta WHERE name = 'pepper'";
 
@@ -180,11 +183,7 @@ const SECRETS_TRIED: i64 = 16;
 
 /// Whether the ring opens one of the texts of endpoints that the key sealed.
 fn opens_a_secret(connection: &Connection, master: &KeyRing, id: SealingKeyId) -> Result<bool> {
-    for (column, binding) in [
-        ("secret", Binding::Secret as fn(_, _) -> _),
-        ("previous_secret", Binding::PreviousSecret),
-        ("headers", Binding::Headers),
-    ] {
+    for (column, binding) in COLUMNS {
         let mut statement = connection.prepare(&format!(
             "SELECT id, account, {column} AS sealed FROM endpoints \
              WHERE substr({column}, 2, 8) = ?1 LIMIT ?2"
@@ -207,7 +206,8 @@ fn opens_a_secret(connection: &Connection, master: &KeyRing, id: SealingKeyId) -
 fn endpoints_under(connection: &Connection, id: SealingKeyId) -> Result<Vec<Vec<u8>>> {
     let mut statement = connection.prepare(
         "SELECT id FROM endpoints WHERE substr(secret, 2, 8) = ?1 \
-         OR substr(previous_secret, 2, 8) = ?1 OR substr(headers, 2, 8) = ?1 LIMIT 2",
+         OR substr(previous_secret, 2, 8) = ?1 OR substr(headers, 2, 8) = ?1 \
+         OR substr(client_identity, 2, 8) = ?1 OR substr(client_credentials, 2, 8) = ?1 LIMIT 2",
     )?;
     let mut rows = statement.query([id.to_bytes()])?;
     let mut endpoints = Vec::new();
@@ -243,33 +243,30 @@ struct StoredTexts {
 
 impl StoredTexts {
     fn read(fields: Fields<'_, '_>) -> Result<Self> {
+        let mut texts = SealedTexts(Default::default());
+        for (text, (column, _)) in texts.0.iter_mut().zip(COLUMNS) {
+            *text = fields.get(column)?;
+        }
         Ok(Self {
             account: fields.id("account", AccountId::from_bytes)?,
             endpoint: fields.id("id", EndpointId::from_bytes)?,
-            texts: SealedTexts {
-                secret: fields.get("secret")?,
-                previous_secret: fields.get("previous_secret")?,
-                headers: fields.get("headers")?,
-            },
+            texts,
         })
     }
 
     /// The same under the active master key; `fields` is the row they are of.
     fn seal_again(&self, vault: &Vault, fields: Fields<'_, '_>) -> Result<SealedTexts> {
-        let (account, endpoint) = (self.account, self.endpoint);
-        let again = |column, binding: Binding, sealed: &[u8]| {
-            let plain = vault.open_secret(&binding, sealed);
+        let mut again = SealedTexts(Default::default());
+        for ((again, sealed), (column, binding)) in
+            again.0.iter_mut().zip(&self.texts.0).zip(COLUMNS)
+        {
+            let Some(sealed) = sealed else { continue };
+            let place = binding(self.account, self.endpoint);
+            let plain = vault.open_secret(&place, sealed);
             let plain = plain.map_err(|_| fields.unreadable(column))?;
-            Ok::<_, Failure>(vault.seal_secret(&binding, &plain))
-        };
-        let previous = self.texts.previous_secret.as_ref().map(|sealed| {
-            again("previous_secret", Binding::PreviousSecret(account, endpoint), sealed)
-        });
-        Ok(SealedTexts {
-            secret: again("secret", Binding::Secret(account, endpoint), &self.texts.secret)?,
-            previous_secret: previous.transpose()?,
-            headers: again("headers", Binding::Headers(account, endpoint), &self.texts.headers)?,
-        })
+            *again = Some(vault.seal_secret(&place, &plain));
+        }
+        Ok(again)
     }
 }
 
@@ -312,9 +309,12 @@ impl Stale {
             connection.prepare_cached(has_keys)?.query_row([active], |row| row.get(0))?;
         let mut stale = Self { has_keys, endpoints: Vec::new(), place: after };
         let mut statement = connection.prepare_cached(
-            "SELECT rowid AS place, id, account, secret, previous_secret, headers FROM endpoints \
+            "SELECT rowid AS place, id, account, secret, previous_secret, headers, \
+             client_identity, client_credentials FROM endpoints \
              WHERE rowid > ?2 AND (substr(secret, 2, 8) <> ?1 OR substr(headers, 2, 8) <> ?1 \
-             OR coalesce(substr(previous_secret, 2, 8) <> ?1, 0)) ORDER BY rowid",
+             OR coalesce(substr(previous_secret, 2, 8) <> ?1, 0) \
+             OR coalesce(substr(client_identity, 2, 8) <> ?1, 0) \
+             OR coalesce(substr(client_credentials, 2, 8) <> ?1, 0)) ORDER BY rowid",
         )?;
         let mut rows = statement.query(params![active, after])?;
         let mut unreadable = None;
@@ -387,19 +387,15 @@ impl Ledger<'_> {
     /// sealed under the active key.
     fn replace_texts(&self, endpoints: &[(StoredTexts, SealedTexts)]) -> Result<()> {
         let mut replace = self.prepare(
-            "UPDATE endpoints SET secret = ?2, previous_secret = ?3, headers = ?4 \
-             WHERE id = ?1 AND secret = ?5 AND previous_secret IS ?6 AND headers = ?7",
+            "UPDATE endpoints SET secret = ?2, previous_secret = ?3, headers = ?4, \
+             client_identity = ?5, client_credentials = ?6 \
+             WHERE id = ?1 AND secret = ?7 AND previous_secret IS ?8 AND headers = ?9 \
+             AND client_identity IS ?10 AND client_credentials IS ?11",
         )?;
         for (before, after) in endpoints {
-            replace.execute(params![
-                before.endpoint.to_bytes(),
-                after.secret,
-                after.previous_secret,
-                after.headers,
-                before.texts.secret,
-                before.texts.previous_secret,
-                before.texts.headers,
-            ])?;
+            let id = Some(before.endpoint.to_bytes().to_vec());
+            let texts = after.0.iter().chain(&before.texts.0);
+            replace.execute(params_from_iter(std::iter::once(&id).chain(texts)))?;
         }
         Ok(())
     }

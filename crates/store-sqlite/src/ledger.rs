@@ -34,6 +34,8 @@ pub(crate) struct Ledger<'c> {
     next_place: Option<i64>,
     /// What is to be filed; `None` when not read yet.
     pub(crate) unfiled: Option<Unfiled>,
+    /// Whether any pending delivery has an ordering key; `None` when not read yet.
+    pub(crate) has_ordered: Option<bool>,
     /// The end of the audit log; `None` when not read yet.
     pub(crate) audit_head: Option<Head>,
     /// For composing blobs, so that a row costs no allocation.
@@ -76,6 +78,7 @@ impl<'c> Ledger<'c> {
             sessions: None,
             next_place: None,
             unfiled: None,
+            has_ordered: None,
             audit_head: None,
             scratch: Vec::new(),
         })
@@ -132,6 +135,7 @@ impl<'c> Ledger<'c> {
         self.sessions = None;
         self.next_place = None;
         self.unfiled = None;
+        self.has_ordered = None;
         self.audit_head = None;
     }
 

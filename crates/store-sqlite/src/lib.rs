@@ -7,10 +7,10 @@
 //! and answered are sealed in the file and in its log.
 //!
 //! Reading order: `migrations/` (the schema), `open.rs` (what the file must be), `writer.rs` (group
-//! commit), `accept.rs`, `filing.rs` and `record.rs` (what every event costs), `claim.rs`,
-//! `catalogue.rs`, `settle.rs` (deleting), `history.rs` (reading), `audit.rs`, `keys.rs` (what seals),
-//! `checkpoint.rs`. Neighbours:
-//! `store` is the port, `server` opens this and hands it to the engine.
+//! commit), `accept.rs`, `filing.rs` and `record.rs` (what every event costs), `claim.rs`, `ordering.rs`
+//! (what waits for what), `cancel.rs`, `catalogue.rs`, `settle.rs` (deleting), `retention.rs`
+//! (forgetting), `history.rs` (reading), `replays.rs`, `audit.rs`, `keys.rs` (what seals),
+//! `checkpoint.rs`. Neighbours: `store` is the port, `server` opens this and hands it to the engine.
 
 #![warn(missing_docs)]
 
@@ -24,12 +24,16 @@ use store::vault::Vault;
 
 mod accept;
 mod audit;
+mod cancel;
 mod catalogue;
 mod checkpoint;
 mod claim;
 mod condition;
+mod endpoints;
+mod event_types;
 mod failure;
 mod filing;
+mod following;
 mod history;
 mod hot;
 mod keys;
@@ -37,23 +41,29 @@ mod ledger;
 mod lock;
 mod migrate;
 mod open;
+mod ordering;
 mod page;
 mod queue;
 mod readers;
 mod record;
 mod replays;
+mod retention;
 mod row;
+mod sealed_texts;
 mod settle;
 mod source;
+mod space;
 mod state;
 mod statistics;
+mod streaks;
 #[cfg(test)]
 mod tests;
 mod upgrade;
+mod walk;
 mod writer;
 
 pub use open::{OpenError, SQLITE_VERSION_MIN, holds_sealed};
-pub use statistics::Statistics;
+pub use statistics::{COMMIT_MICROS, GROUP_REQUESTS, Statistics};
 
 use ledger::Ledger;
 use readers::Readers;

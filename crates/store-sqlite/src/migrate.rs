@@ -7,7 +7,7 @@
 use rusqlite::{Connection, TransactionBehavior};
 use store::vault::Vault;
 
-use crate::upgrade::seal_all;
+use crate::upgrade::{ask_for_a_rewrite, seal_all};
 
 /// From one version of the schema to the next.
 #[derive(Clone, Copy)]
@@ -37,6 +37,11 @@ pub(crate) const MIGRATIONS: &[Step] = &[
         sql: include_str!("../migrations/0002_sealing.sql"),
         carry: Some(seal_all),
         sql_after: include_str!("../migrations/0002_sealing_done.sql"),
+    },
+    Step {
+        sql: include_str!("../migrations/0003_policy.sql"),
+        carry: Some(ask_for_a_rewrite),
+        sql_after: "",
     },
 ];
 

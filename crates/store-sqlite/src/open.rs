@@ -21,7 +21,7 @@ use crate::lock::{FileLock, LockRefused, owner_only};
 use crate::migrate::{MIGRATIONS, MigrationRefused, SEALED_SINCE, check, migrate};
 use crate::readers::{READERS, Readers};
 use crate::statistics::Gauges;
-use crate::upgrade::scrub_if_due;
+use crate::upgrade::{give_space_back, scrub_if_due};
 use crate::writer::{Workplace, Writer};
 
 /// The earliest SQLite that we trust: 3.51.3 mends a race between a writer and a checkpoint that
@@ -154,7 +154,10 @@ pub(crate) fn open(path: &Path, vault: &Arc<Vault>) -> Result<Opened, OpenError>
     let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(of_sqlite)?;
     let refused = |refused| of_migration(path, refused);
     // Nothing is changed in a file that is refused.
-    check(&connection, MIGRATIONS).map_err(refused)?;
+    if check(&connection, MIGRATIONS).map_err(refused)? == 0 {
+        // Only before the first page is written; later, the file must be written anew.
+        give_space_back(&connection).map_err(of_sqlite)?;
+    }
     make_durable(&connection, path)?;
     migrate(&mut connection, MIGRATIONS, vault).map_err(refused)?;
     scrub_if_due(&connection).map_err(of_sqlite)?;

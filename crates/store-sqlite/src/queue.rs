@@ -27,6 +27,9 @@ pub(crate) const SELECT_NEXT_LANE: &str = "SELECT endpoint, due_at \
      FROM deliveries INDEXED BY deliveries_open \
      WHERE state = 0 AND endpoint > ?1 ORDER BY endpoint, due_at LIMIT 1";
 
+/// About what cancelling an event writes.
+const FEW_ROWS: usize = 8;
+
 /// Most bytes that are sealed on the caller's thread: a fraction of a millisecond, which other work
 /// that waits for the thread does not notice.
 const SEALED_HERE_BYTES_MAX: usize = 256 * 1024;
@@ -226,15 +229,14 @@ impl Queue for SqliteStore {
     async fn clean(
         &self,
         now: Timestamp,
-        _retention: &Retention,
+        retention: &Retention,
         rows_max: usize,
     ) -> Answer<Cleaned> {
-        let has_more = self
-            .write(Haste::AtOnce, rows_max, move |ledger| {
-                ledger.in_savepoint(|ledger| ledger.clean(now, rows_max))
-            })
-            .await?;
-        Ok(Cleaned { has_more, ..Cleaned::default() })
+        let retention = *retention;
+        self.write(Haste::AtOnce, rows_max, move |ledger| {
+            ledger.in_savepoint(|ledger| ledger.clean(now, &retention, rows_max))
+        })
+        .await
     }
 
     async fn close(&self) -> Answer<()> {
@@ -243,28 +245,44 @@ impl Queue for SqliteStore {
 
     async fn cancel_event(
         &self,
-        _account: AccountId,
-        _event: EventId,
-        _note: AuditNote,
+        account: AccountId,
+        event: EventId,
+        note: AuditNote,
     ) -> Answer<Cancelled> {
-        Err(store::StoreError::Unavailable("not there yet".to_owned()))
+        let now = note.at;
+        self.write_noted(FEW_ROWS, note, is_cancelled, move |ledger| {
+            ledger.cancel_event(account, event, now)
+        })
+        .await
     }
 
     async fn cancel_delivery(
         &self,
-        _account: AccountId,
-        _delivery: DeliveryId,
-        _note: AuditNote,
+        account: AccountId,
+        delivery: DeliveryId,
+        note: AuditNote,
     ) -> Answer<Cancelled> {
-        Err(store::StoreError::Unavailable("not there yet".to_owned()))
+        let now = note.at;
+        self.write_noted(FEW_ROWS, note, is_cancelled, move |ledger| {
+            ledger.cancel_delivery(account, delivery, now)
+        })
+        .await
     }
 
     async fn erase_event(
         &self,
-        _account: AccountId,
-        _event: EventId,
-        _note: AuditNote,
+        account: AccountId,
+        event: EventId,
+        note: AuditNote,
     ) -> Answer<Cancelled> {
-        Err(store::StoreError::Unavailable("not there yet".to_owned()))
+        let now = note.at;
+        self.write_noted(FEW_ROWS, note, is_cancelled, move |ledger| {
+            ledger.erase_event(account, event, now)
+        })
+        .await
     }
+}
+
+fn is_cancelled(cancelled: &Cancelled) -> bool {
+    matches!(cancelled, Cancelled::Deliveries(_))
 }

@@ -1,6 +1,6 @@
 //! Attempts recorded: one row changed and one inserted for each.
 
-use domain::attempt::Outcome;
+use domain::attempt::{Attempt, Outcome};
 use domain::delivery::{StateName, Transition};
 use domain::sealing::Binding;
 use domain::time::Timestamp;
@@ -40,7 +40,7 @@ impl Ledger<'_> {
         let place = self.take_place()?;
         if record.attempt.number <= 1 && self.move_delivery(record, None, place)? {
             self.insert_attempt(sealed, None, place)?;
-            return Ok(self.count(record.transition));
+            return self.conclude(record);
         }
         let last_attempt: Option<Option<i64>> = self
             .prepare("SELECT last_attempt FROM deliveries WHERE id = ?1")?
@@ -51,7 +51,7 @@ impl Ledger<'_> {
             return Ok(Recorded::LeaseLost);
         }
         self.insert_attempt(sealed, last_attempt, place)?;
-        Ok(self.count(record.transition))
+        self.conclude(record)
     }
 
     /// Moves the delivery as the record says, if its lease is current and its last attempt the
@@ -68,7 +68,7 @@ impl Ledger<'_> {
             Transition::Exhausted(reason) => (state::EXHAUSTED, None, Some(reason.name())),
         };
         let attempt = &record.attempt;
-        let ended_at = due_at.is_none().then(|| attempt.at.plus(attempt.duration));
+        let ended_at = due_at.is_none().then(|| ended_at(attempt));
         let changed = self.hot.move_delivery.execute(params![
             state,
             place,
@@ -83,13 +83,16 @@ impl Ledger<'_> {
         Ok(changed > 0)
     }
 
-    fn count(&mut self, transition: Transition) -> Recorded {
-        match transition {
-            Transition::RetryAt(_) => {}
-            Transition::Delivered => self.counted.end(1, StateName::Delivered),
-            Transition::Exhausted(_) => self.counted.end(1, StateName::Exhausted),
-        }
-        Recorded::Applied
+    /// The delivery moved: if it ended, that is counted, and what waits behind it goes on.
+    fn conclude(&mut self, record: &AttemptRecord) -> Result<Recorded> {
+        let end = match record.transition {
+            Transition::RetryAt(_) => return Ok(Recorded::Applied),
+            Transition::Delivered => StateName::Delivered,
+            Transition::Exhausted(_) => StateName::Exhausted,
+        };
+        self.counted.end(1, end);
+        self.advance(record.lease.delivery.to_bytes(), ended_at(&record.attempt))?;
+        Ok(Recorded::Applied)
     }
 
     fn insert_attempt(
@@ -121,4 +124,9 @@ impl Ledger<'_> {
         ])?;
         Ok(())
     }
+}
+
+/// When a delivery ended whose last attempt this is.
+fn ended_at(attempt: &Attempt) -> Timestamp {
+    attempt.at.plus(attempt.duration)
 }

@@ -10,9 +10,11 @@ use domain::account::{Account, Username};
 use domain::contract::Contract;
 use domain::custom_headers::CustomHeaders;
 use domain::endpoint::{
-    DisabledReason, Endpoint, EndpointStatus, MaxInFlight, Metadata, PreviousSecret, RetrySchedule,
+    AttemptTimeout, DisabledReason, Endpoint, EndpointStatus, MaxInFlight, PreviousSecret,
+    RatePerSecond, RetrySchedule,
 };
 use domain::event::EntityId;
+use domain::filter::FilterText;
 use domain::id::{AccountId, EndpointId, KeyId};
 use domain::matching::NoDelivery;
 use domain::ordering::DeliveryOrder;
@@ -27,6 +29,7 @@ use store::catalogue::KeyRecord;
 use store::vault::Vault;
 
 use crate::failure::{Failure, Result};
+use crate::sealed_texts::{parse_credentials, parse_identity, parse_metadata};
 
 /// A row of a table, read by the names of its columns.
 #[derive(Clone, Copy)]
@@ -96,6 +99,22 @@ impl<'r, 's> Fields<'r, 's> {
             Ok(ValueRef::Null) => Ok(None),
             _ => self.decode(column, read).map(Some),
         }
+    }
+
+    /// What `read` makes of the column's number, unless it is NULL.
+    pub(crate) fn number_if_any<T>(
+        &self,
+        column: &'static str,
+        read: impl FnOnce(u64) -> Option<T>,
+    ) -> Result<Option<T>> {
+        let Some(number) = self.get::<Option<i64>>(column)? else { return Ok(None) };
+        let number = u64::try_from(number).ok().and_then(read);
+        number.map(Some).ok_or_else(|| self.unreadable(column))
+    }
+
+    /// A count that is never below zero.
+    pub(crate) fn count(&self, column: &'static str) -> Result<u64> {
+        u64::try_from(self.get::<i64>(column)?).map_err(|_| self.unreadable(column))
     }
 
     /// The id in the column.
@@ -214,46 +233,26 @@ pub(crate) fn endpoint(row: &Row<'_>, vault: &Vault) -> Result<Endpoint> {
         headers: fields.decode("headers", |sealed| {
             parse_headers(&opened(Binding::Headers(account, id), sealed)?)
         })?,
-        max_in_flight: match fields.get::<Option<u32>>("max_in_flight")? {
-            Some(number) => {
-                let checked = MaxInFlight::new(u64::from(number));
-                Some(checked.map_err(|_| fields.unreadable("max_in_flight"))?)
-            }
-            None => None,
-        },
+        max_in_flight: fields
+            .number_if_any("max_in_flight", |number| MaxInFlight::new(number).ok())?,
         retry_schedule: fields.parse_if_any("retry_schedule_ms", parse_schedule)?,
-        filter: None,
-        order: DeliveryOrder::Any,
-        rate: None,
-        timeout: None,
-        metadata: Metadata::default(),
-        client_identity: None,
-        client_credentials: None,
+        filter: fields.parse_if_any("filter", |text| Some(FilterText::from_stored(text)))?,
+        order: fields.parse("delivery_order", DeliveryOrder::from_name)?,
+        rate: fields.number_if_any("rate", |number| RatePerSecond::new(number).ok())?,
+        timeout: fields
+            .number_if_any("timeout_s", |number| AttemptTimeout::from_seconds(number).ok())?,
+        metadata: fields.decode_if_any("metadata", parse_metadata)?.unwrap_or_default(),
+        client_identity: fields.decode_if_any("client_identity", |sealed| {
+            let place = Binding::ClientIdentity(account, id);
+            parse_identity(&vault.open_secret(&place, sealed).ok()?)
+        })?,
+        client_credentials: fields.decode_if_any("client_credentials", |sealed| {
+            let place = Binding::ClientCredentials(account, id);
+            parse_credentials(&vault.open_secret(&place, sealed).ok()?)
+        })?,
         created_at: fields.instant("created_at")?,
         updated_at: fields.instant("updated_at")?,
     })
-}
-
-/// An endpoint's texts, sealed for its row.
-pub(crate) struct SealedTexts {
-    pub(crate) secret: Vec<u8>,
-    pub(crate) previous_secret: Option<Vec<u8>>,
-    pub(crate) headers: Vec<u8>,
-}
-
-impl SealedTexts {
-    pub(crate) fn of(endpoint: &Endpoint, vault: &Vault) -> Self {
-        let (account, id) = (endpoint.account, endpoint.id);
-        let seal = |binding: Binding, text: &str| vault.seal_secret(&binding, text.as_bytes());
-        let previous = endpoint.previous_secret.as_ref();
-        Self {
-            secret: seal(Binding::Secret(account, id), endpoint.secret.reveal()),
-            previous_secret: previous.map(|previous| {
-                seal(Binding::PreviousSecret(account, id), previous.secret.reveal())
-            }),
-            headers: seal(Binding::Headers(account, id), &headers(&endpoint.headers)),
-        }
-    }
 }
 
 fn parse_event_types(text: &str) -> Option<Vec<EventPattern>> {
@@ -331,6 +330,15 @@ pub(crate) fn push_not_made(blob: &mut Vec<u8>, endpoint: EndpointId, reason: No
         NoDelivery::Filter => b'f',
         NoDelivery::FilterFailed => b'x',
     });
+}
+
+/// The endpoints that wanted the event and got no delivery when it was accepted: a replay of what
+/// is missing makes up for it.
+pub(crate) fn missed_by(
+    not_made: &[(EndpointId, NoDelivery)],
+) -> impl Iterator<Item = EndpointId> + '_ {
+    let wanted = |reason| matches!(reason, NoDelivery::Disabled | NoDelivery::FilterFailed);
+    not_made.iter().filter(move |(_, reason)| wanted(*reason)).map(|(id, _)| *id)
 }
 
 pub(crate) fn parse_not_made(blob: &[u8]) -> Option<Vec<(EndpointId, NoDelivery)>> {

@@ -8,12 +8,15 @@
 
 use domain::delivery::{EndReason, StateName};
 use domain::id::{AccountId, EndpointId};
+use domain::retention::Retention;
 use domain::time::Timestamp;
 use rusqlite::{OptionalExtension as _, params};
 use store::catalogue::DeletedHistory;
+use store::queue::Cleaned;
 
 use crate::failure::Result;
 use crate::ledger::Ledger;
+use crate::retention::Step;
 
 /// Rows that are settled in the transaction that deletes, which is all there are of most endpoints.
 pub(crate) const SETTLED_AT_ONCE_ROWS: usize = 500;
@@ -42,6 +45,7 @@ impl Ledger<'_> {
         }
         self.bump_roster(account)?;
         self.file()?;
+        self.execute("DELETE FROM streaks WHERE endpoint = ?1", [id.to_bytes()])?;
         let history = match history {
             DeletedHistory::Keep => "keep",
             DeletedHistory::Remove => "remove",
@@ -70,6 +74,12 @@ impl Ledger<'_> {
         self.file()?;
         self.execute("DELETE FROM keys WHERE account = ?1", account)?;
         self.execute("INSERT INTO departed_accounts VALUES (?1)", account)?;
+        self.execute("DELETE FROM replays WHERE account = ?1", account)?;
+        self.execute("DELETE FROM meta WHERE name = 'operations_account' AND value = ?1", account)?;
+        self.execute(
+            "DELETE FROM streaks WHERE endpoint IN (SELECT id FROM endpoints WHERE account = ?1)",
+            account,
+        )?;
         // Nobody will see when they ended.
         self.execute(
             "INSERT INTO departed_endpoints \
@@ -94,15 +104,25 @@ impl Ledger<'_> {
         Ok(true)
     }
 
-    pub(crate) fn clean(&mut self, now: Timestamp, rows_max: usize) -> Result<bool> {
-        let mut rows_left = rows_max;
-        self.settle_endpoints(&mut rows_left)?;
-        self.settle_accounts(&mut rows_left)?;
-        self.forget_keys(now, &mut rows_left)?;
+    pub(crate) fn clean(
+        &mut self,
+        now: Timestamp,
+        retention: &Retention,
+        rows_max: usize,
+    ) -> Result<Cleaned> {
+        let mut step = Step { now, rows_left: rows_max, cleaned: Cleaned::default() };
+        self.settle_endpoints(&mut step.rows_left)?;
+        self.settle_accounts(&mut step.rows_left)?;
+        self.forget_keys(now, &mut step.rows_left)?;
         let more = "SELECT EXISTS (SELECT 1 FROM departed_endpoints WHERE settled = 0) \
                     OR EXISTS (SELECT 1 FROM departed_accounts) \
                     OR EXISTS (SELECT 1 FROM idempotency_keys WHERE kept_until <= ?1)";
-        Ok(self.prepare(more)?.query_row([now.as_millis()], |row| row.get(0))?)
+        let has_more = self.prepare(more)?.query_row([now.as_millis()], |row| row.get(0))?;
+        step.cleaned.has_more = has_more
+            || !self.keep_no_longer(retention, &mut step)?
+            || !self.give_back_pages(&mut step)?
+            || !self.look_at_pending(&mut step)?;
+        Ok(step.cleaned)
     }
 
     /// Runs a statement that cancels pending deliveries; answers how many.
@@ -164,6 +184,26 @@ impl Ledger<'_> {
         )?;
         let settled = cancelled < *rows_left;
         *rows_left = rows_left.saturating_sub(cancelled);
+        if settled { self.cancel_ordered(departed, rows_left) } else { Ok(false) }
+    }
+
+    /// Cancels what waits behind others; answers whether that was all.
+    fn cancel_ordered(&mut self, departed: &Departed, rows_left: &mut usize) -> Result<bool> {
+        let limit = sql_limit(*rows_left);
+        self.cancel(
+            "UPDATE deliveries SET state = 4, due_at = NULL, ended_at = ?2, reason = ?3 \
+             WHERE state = 5 AND id IN (SELECT delivery FROM ordered WHERE endpoint = ?1 \
+             ORDER BY key, event, delivery LIMIT ?4)",
+            params![departed.id, departed.at, EndReason::EndpointDeleted.name(), limit],
+        )?;
+        let removed = self.execute(
+            "DELETE FROM ordered WHERE delivery IN (SELECT delivery FROM ordered \
+             WHERE endpoint = ?1 ORDER BY key, event, delivery LIMIT ?2)",
+            params![departed.id, limit],
+        )?;
+        self.has_ordered = None;
+        let settled = removed < *rows_left;
+        *rows_left = rows_left.saturating_sub(removed);
         Ok(settled)
     }
 
@@ -187,9 +227,11 @@ impl Ledger<'_> {
     }
 
     /// Removes a delivery with its attempts; answers whether there was room for all of it.
-    fn remove_delivery(&mut self, id: [u8; 16], rows_left: &mut usize) -> Result<bool> {
+    pub(crate) fn remove_delivery(&mut self, id: [u8; 16], rows_left: &mut usize) -> Result<bool> {
         let row = self
-            .prepare("SELECT event, state < 2, last_attempt FROM deliveries WHERE id = ?1")?
+            .prepare(
+                "SELECT event, state IN (0, 1, 5), last_attempt FROM deliveries WHERE id = ?1",
+            )?
             .query_row([id], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, bool>(1)?, row.get(2)?)))
             .optional()?;
         let Some((event, is_pending, last_attempt)) = row else { return Ok(true) };
@@ -198,8 +240,12 @@ impl Ledger<'_> {
         }
         *rows_left -= 1;
         self.counted.end(usize::from(is_pending), StateName::Cancelled);
+        self.forget_line(id)?;
         self.execute("DELETE FROM deliveries WHERE id = ?1", [id])?;
-        self.execute("DELETE FROM replays WHERE event = ?1 AND delivery = ?2", params![event, id])?;
+        self.execute(
+            "DELETE FROM replayed WHERE event = ?1 AND delivery = ?2",
+            params![event, id],
+        )?;
         Ok(true)
     }
 
@@ -245,6 +291,11 @@ impl Ledger<'_> {
                 .optional()?;
             let Some(account) = account else { return Ok(()) };
             let limit = sql_limit(*rows_left);
+            self.execute(
+                "DELETE FROM event_extras WHERE number IN (SELECT number FROM events WHERE id IN \
+                 (SELECT id FROM events_by_account WHERE account = ?1 ORDER BY id LIMIT ?2))",
+                params![account, limit],
+            )?;
             self.execute(
                 "DELETE FROM events WHERE id IN \
                  (SELECT id FROM events_by_account WHERE account = ?1 ORDER BY id LIMIT ?2)",

@@ -2,6 +2,7 @@
 
 use std::collections::{BinaryHeap, VecDeque};
 
+use domain::id::AccountId;
 use rusqlite::{Connection, Params, params};
 
 use crate::failure::Result;
@@ -102,5 +103,51 @@ impl Newest {
         let next = self.sources[index].next(connection, self.read_ahead)?;
         self.heads.extend(next.map(|id| (id, index)));
         Ok(Some(id))
+    }
+}
+
+pub(crate) const EVENTS_OF_AFTER: &str = "SELECT id FROM events_by_account \
+     WHERE account = ?1 AND id > ?2 ORDER BY id LIMIT ?3";
+
+/// The ids of an account's events, oldest first.
+pub(crate) struct Oldest {
+    account: AccountId,
+    /// Filed ones that were read ahead.
+    filed: VecDeque<[u8; 16]>,
+    /// After which id to read on; `None` when there is no more.
+    rest: Option<Vec<u8>>,
+    unfiled: VecDeque<[u8; 16]>,
+}
+
+impl Oldest {
+    /// Those above `after`; `unfiled` are all that the account has.
+    pub(crate) fn after(
+        mut unfiled: Vec<[u8; 16]>,
+        account: AccountId,
+        after: Option<[u8; 16]>,
+    ) -> Self {
+        unfiled.retain(|id| after.is_none_or(|after| *id > after));
+        unfiled.sort_unstable();
+        let rest = Some(after.map_or_else(Vec::new, |after| after.to_vec()));
+        Self { account, filed: VecDeque::new(), rest, unfiled: unfiled.into() }
+    }
+
+    pub(crate) fn next(&mut self, connection: &Connection) -> Result<Option<[u8; 16]>> {
+        if self.filed.is_empty()
+            && let Some(after) = self.rest.take()
+        {
+            let mut statement = connection.prepare_cached(EVENTS_OF_AFTER)?;
+            let parameters = params![self.account.to_bytes(), after, IDS_READ_AHEAD as i64];
+            let mut rows = statement.query(parameters)?;
+            while let Some(row) = rows.next()? {
+                self.filed.push_back(Fields::new("ids", row).get("id")?);
+            }
+            self.rest = self.filed.back().map(|last| last.to_vec());
+        }
+        Ok(match (self.filed.front(), self.unfiled.front()) {
+            (Some(filed), Some(unfiled)) if unfiled < filed => self.unfiled.pop_front(),
+            (Some(_), _) => self.filed.pop_front(),
+            (None, _) => self.unfiled.pop_front(),
+        })
     }
 }

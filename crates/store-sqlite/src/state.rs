@@ -12,11 +12,13 @@ pub(crate) const DELIVERED: i64 = 2;
 pub(crate) const EXHAUSTED: i64 = 3;
 /// Ended, nobody wants it any more.
 pub(crate) const CANCELLED: i64 = 4;
+/// Pending, behind another of its endpoint and key.
+pub(crate) const BEHIND: i64 = 5;
 
 /// The state that a row says; `None` if we never write that.
 pub(crate) fn parse(state: i64, reason: Option<EndReason>) -> Option<DeliveryState> {
     match (state, reason) {
-        (WAITING | LEASED, None) => Some(DeliveryState::Pending),
+        (WAITING | LEASED | BEHIND, None) => Some(DeliveryState::Pending),
         (DELIVERED, None) => Some(DeliveryState::Delivered),
         (EXHAUSTED, Some(reason)) => Some(DeliveryState::Exhausted(reason)),
         (CANCELLED, Some(reason)) => Some(DeliveryState::Cancelled(reason)),

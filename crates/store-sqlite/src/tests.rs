@@ -29,6 +29,8 @@ mod failing;
 mod group_commit;
 mod logged;
 mod reading;
+mod replaying;
+mod retention;
 mod sealed;
 mod upgrading;
 

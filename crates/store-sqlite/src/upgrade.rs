@@ -27,7 +27,26 @@ pub(crate) fn seal_all(
     carry_endpoints(connection, vault)?;
     seal_bodies(connection, vault)?;
     carry_attempts(connection, vault)?;
-    connection.execute("INSERT INTO meta VALUES ('scrub_due', x'01')", []).map(drop)
+    ask_for_a_rewrite(connection, vault, is_new_file)
+}
+
+/// Has a file that is not new written anew once it is upgraded: what was clear is then gone from
+/// its free pages, and from then on it gives space back to the disk.
+pub(crate) fn ask_for_a_rewrite(
+    connection: &Connection,
+    _: &Vault,
+    is_new_file: bool,
+) -> rusqlite::Result<()> {
+    if is_new_file {
+        return Ok(());
+    }
+    connection.execute("INSERT OR REPLACE INTO meta VALUES ('scrub_due', x'01')", []).map(drop)
+}
+
+/// Has SQLite keep account of where pages are referred to, so that free ones can be cut off the end
+/// of the file in small steps. Counts from the next time that the file is written anew.
+pub(crate) fn give_space_back(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "auto_vacuum", "incremental")
 }
 
 fn seal_pepper(connection: &Connection, vault: &Vault) -> rusqlite::Result<()> {
@@ -141,13 +160,14 @@ pub(crate) fn scrub_if_due(connection: &Connection) -> rusqlite::Result<()> {
     if !is_due {
         return Ok(());
     }
-    tracing::info!("sealed what was kept in clear; writing the database anew, once");
+    tracing::info!("the database was upgraded; writing it anew, once");
     match scrub(connection) {
         Err(error) if !is_damage(&error) => {
             tracing::error!(
                 %error,
-                "could not write the database anew: plain text may remain in its free pages and \
-                 its log; the next start tries again and needs as much space as the database has"
+                "could not write the database anew: what an earlier version left in its free pages \
+                 and its log remains, and no space is given back to the disk; the next start tries \
+                 again and needs as much space as the database has"
             );
             Ok(())
         }
@@ -161,6 +181,7 @@ fn scrub(connection: &Connection) -> rusqlite::Result<()> {
     empty_log(connection)?;
     // In memory the copy would be as large as the database.
     connection.pragma_update(None, "temp_store", "file")?;
+    give_space_back(connection)?;
     let written = connection.execute_batch("VACUUM");
     connection.pragma_update(None, "temp_store", "memory")?;
     // What a copy that failed left in the log is space that the service needs.

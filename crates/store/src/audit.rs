@@ -21,8 +21,8 @@ pub struct AuditFilter {
     pub until: Option<Timestamp>,
 }
 
-/// The audit log. Every method of [`crate::Catalogue`] and [`crate::Queue`] that takes a note
-/// writes it in the same step, if and only if it changes what it is asked to change; the note's
+/// The audit log. Every method of [`crate::Catalogue`], [`crate::Queue`] and [`crate::Replays`] that
+/// takes a note writes it in the same step, if and only if it changes what it is asked to change; the note's
 /// `at` is when the change happens. Numbers are given out in order of writing, and each entry's
 /// hash is [`domain::audit::link`] of the entry before it. Deleting an account leaves its entries.
 #[async_trait]

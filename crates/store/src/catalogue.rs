@@ -133,8 +133,8 @@ pub trait Catalogue: Send + Sync {
         note: AuditNote,
     ) -> Result<Option<Account>, StoreError>;
 
-    /// Deletes an account with its keys and endpoints at once; its events, deliveries and attempts
-    /// are out of sight at once and out of storage as [`crate::Queue::clean`] goes along. Pending
+    /// Deletes an account with its keys and endpoints at once; its events, deliveries, attempts and
+    /// replays are out of sight at once and out of storage as [`crate::Queue::clean`] goes along. Pending
     /// and leased deliveries count as cancelled at once. `false` if there is none.
     async fn delete_account(&self, id: AccountId, note: AuditNote) -> Result<bool, StoreError>;
 
@@ -230,14 +230,16 @@ pub trait Catalogue: Send + Sync {
     async fn find_operations_account(&self) -> Result<Option<AccountId>, StoreError>;
 
     /// Creates the account that gets operational events, without a key. If there is one already,
-    /// nothing changes. Deleting it is deleting an account; then there is none.
+    /// nothing changes, and the answer is [`AccountCreated::UsernameTaken`], whatever the usernames.
+    /// Deleting it is deleting an account; then there is none.
     async fn create_operations_account(
         &self,
         account: Account,
         note: AuditNote,
     ) -> Result<AccountCreated, StoreError>;
 
-    /// Registers an event type, or changes the one of that name (its `created_at` stays).
+    /// Registers an event type, or changes the one of that name (its `created_at` stays), also when
+    /// there are already as many as there may be.
     async fn put_event_type(
         &self,
         registered: RegisteredType,

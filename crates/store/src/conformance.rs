@@ -20,22 +20,34 @@ pub mod accept;
 pub mod accounts_and_keys;
 pub mod audit;
 pub mod audit_log;
+pub mod audit_notes;
+pub mod cancelling;
 pub mod claims;
 pub mod counts;
 pub mod crash;
 pub mod deletion;
 pub mod endpoints;
+pub mod erasing;
+pub mod event_types;
+pub mod following;
 pub mod history;
 pub mod idempotency;
 pub mod lanes;
+pub mod many_replays;
 mod memory_harness;
 pub mod model;
+pub mod operations;
+pub mod ordering;
 pub mod paging;
 pub mod records;
+pub mod replay_records;
 pub mod replays;
+pub mod retention;
 pub mod rotation;
 pub mod scene;
+pub mod scheduling;
 pub mod sessions;
+pub mod streaks;
 pub mod suspects;
 
 pub use memory_harness::InMemory;
@@ -77,9 +89,18 @@ macro_rules! store_conformance {
                 a_key_is_deleted_for_its_owner_alone
                 uses_of_keys_are_noted_and_unknown_keys_passed_over
             }
+            operations {
+                the_account_for_operational_events_is_created_once_without_a_key
+                the_account_for_operational_events_owns_endpoints_like_any_other
+                no_account_for_operational_events_takes_the_name_of_another
+                of_accounts_for_operational_events_created_at_once_there_is_one
+                the_account_for_operational_events_may_be_deleted_and_made_anew
+                what_was_announced_only_grows
+            }
             endpoints {
                 an_endpoint_reads_back_as_it_was_created
                 a_change_of_an_endpoint_changes_what_it_names_and_answers_it
+                every_setting_of_an_endpoint_is_there_after_a_crash
                 an_endpoint_is_changed_for_its_account_alone
                 a_hundred_endpoints_created_at_once_with_room_for_20_leave_20
                 disabled_endpoints_count_towards_the_limit
@@ -103,6 +124,18 @@ macro_rules! store_conformance {
                 an_event_matched_before_a_rotation_is_not_stored
                 of_rotations_at_once_with_an_overlap_one_happens
             }
+            event_types {
+                event_types_read_back_as_registered_in_the_order_of_their_names
+                an_event_type_is_in_the_catalogue_of_its_contract_alone
+                an_event_type_registered_again_is_changed_and_as_old_as_before
+                an_event_type_is_taken_out_once
+                no_more_event_types_are_registered_than_there_may_be
+            }
+            streaks {
+                streaks_read_back_as_they_were_written_last
+                streaks_are_answered_in_order_of_endpoints_after_the_one_named
+                endpoints_that_are_gone_have_no_streak
+            }
             accept {
                 an_event_and_its_deliveries_read_back_as_they_were_accepted
                 body_and_data_come_back_byte_for_byte
@@ -120,6 +153,13 @@ macro_rules! store_conformance {
                 an_endpoint_deleted_while_events_arrive_is_owed_nothing
                 events_of_different_accounts_are_accepted_in_one_call
                 a_delivery_is_not_due_before_its_event_was_accepted
+            }
+            scheduling {
+                what_a_publisher_says_of_an_event_reads_back
+                deliveries_of_a_scheduled_event_are_due_when_it_says
+                an_event_scheduled_for_the_past_is_due_when_it_was_accepted
+                a_scheduled_delivery_is_owed_since_it_was_to_be_delivered
+                a_claim_tells_the_publishers_trace_and_whether_it_is_a_replay
             }
             idempotency {
                 a_repeated_request_gets_the_first_answer_and_stores_nothing
@@ -165,6 +205,45 @@ macro_rules! store_conformance {
                 deliveries_of_disabled_endpoints_wait_in_their_lanes
                 lanes_are_answered_in_order_of_ids_after_the_one_named
                 lanes_after_one_that_waits_no_more_are_not_missed
+            }
+            ordering {
+                the_first_of_a_line_is_claimable_and_the_others_wait_for_it
+                a_line_moves_in_the_order_of_acceptance_whatever_the_ids
+                the_next_in_line_is_due_when_an_attempt_ends_the_one_before_it
+                the_next_in_line_is_due_however_the_one_before_it_ends
+                a_retry_keeps_the_line_waiting
+                a_lease_lost_or_given_back_keeps_the_line_waiting
+                keys_and_endpoints_have_lines_of_their_own
+                what_has_no_key_waits_for_nothing
+                a_replay_waits_for_nobody_and_nobody_for_it
+                who_is_cancelled_while_waiting_holds_nobody_up
+                a_line_that_came_to_its_end_begins_anew
+                a_scheduled_delivery_keeps_its_place_in_line
+                deleting_an_endpoint_ends_its_lines
+                deleting_an_account_ends_its_lines_alone
+                what_waits_is_listed_and_counted_as_pending
+                lines_stand_after_a_crash_as_they_did
+                of_events_accepted_into_a_line_at_once_one_is_claimable
+            }
+            cancelling {
+                cancelling_an_event_cancels_what_is_pending_of_it_leased_or_not
+                cancelling_a_delivery_leaves_the_others_of_its_event_alone
+                a_scheduled_event_is_cancelled_before_it_is_due
+                there_is_nothing_to_cancel_of_what_has_ended
+                what_is_cancelled_is_the_accounts_own
+                what_was_cancelled_can_be_replayed
+                of_cancelling_and_recording_at_once_one_happens
+                what_was_cancelled_is_so_after_a_crash
+            }
+            erasing {
+                nothing_is_left_of_what_an_erased_event_said
+                that_an_erased_event_was_and_what_became_of_it_stays
+                what_is_pending_of_an_erased_event_is_cancelled_leased_or_not
+                an_event_is_erased_once
+                an_event_is_erased_for_its_account_alone
+                erasing_an_event_leaves_its_neighbours_alone
+                an_erased_event_cannot_be_replayed
+                an_event_whose_payload_was_kept_long_enough_can_still_be_erased
             }
             records {
                 a_success_ends_the_delivery_as_delivered
@@ -224,6 +303,30 @@ macro_rules! store_conformance {
                 an_event_whose_endpoint_was_deleted_may_be_replayed_to_another
                 what_cannot_be_replayed_is_said_and_nothing_is_made
             }
+            many_replays {
+                a_replay_delivers_the_events_of_its_fate_and_no_others
+                deliveries_of_a_replay_are_due_at_once_with_the_ids_given
+                a_replay_takes_the_oldest_events_first_and_no_more_than_it_has_ids
+                a_replay_looks_at_no_more_events_at_once_than_it_may
+                a_replay_selects_by_when_events_were_accepted
+                a_replay_delivers_events_of_its_account_alone
+                events_without_a_payload_are_passed_over
+                of_steps_at_once_no_event_is_delivered_twice_or_passed_over
+                a_replay_goes_on_after_a_crash_where_it_was
+            }
+            replay_records {
+                a_replay_reads_back_as_it_was_begun
+                a_replay_is_begun_for_an_endpoint_of_its_account
+                one_replay_runs_at_an_endpoint_at_a_time
+                of_replays_begun_at_once_one_runs
+                a_cancelled_replay_makes_nothing_more_and_what_it_made_stays
+                a_replay_that_has_ended_stays_as_it_ended
+                a_replay_to_a_deleted_endpoint_is_cancelled_by_its_next_step
+                replays_of_a_deleted_account_are_out_of_sight
+                replays_are_listed_by_account_and_endpoint_newest_first
+                pages_of_replays_neither_repeat_nor_skip_while_replays_arrive
+                running_replays_are_answered_oldest_first_after_the_one_named
+            }
             deletion {
                 deleting_an_endpoint_cancels_what_is_pending_leased_or_not
                 an_attempt_at_a_cancelled_delivery_cannot_be_recorded
@@ -242,6 +345,19 @@ macro_rules! store_conformance {
                 nothing_can_be_made_for_a_deleted_account
                 deleting_an_account_leaves_its_neighbours_alone
             }
+            retention {
+                the_payload_of_what_everybody_got_goes_first_and_the_record_stays
+                the_payload_of_what_somebody_did_not_get_is_kept_as_long_as_the_record
+                the_payload_goes_where_nobody_wants_it_or_any_more
+                a_payload_that_a_replay_still_needs_is_kept
+                everything_of_an_event_goes_when_its_record_was_kept_long_enough
+                what_is_still_pending_then_is_cancelled_leased_or_not
+                what_waited_behind_an_expired_delivery_is_due
+                what_was_scheduled_is_kept_from_when_it_was_to_be_delivered
+                retention_takes_small_steps_until_all_is_done
+                a_key_answers_as_before_although_its_event_was_kept_long_enough
+                what_is_removed_of_one_endpoint_does_not_keep_the_rest
+            }
             history {
                 what_was_never_there_is_absent
                 events_are_filtered_by_account_and_type
@@ -252,6 +368,16 @@ macro_rules! store_conformance {
                 deliveries_are_filtered_by_when_they_were_created
                 a_page_of_large_events_is_cut_short_and_the_next_goes_on
                 what_is_rare_in_a_long_history_is_found_page_by_page
+            }
+            following {
+                events_are_followed_from_the_oldest_to_the_newest
+                events_are_followed_between_two_ids
+                who_follows_on_sees_what_came_since
+                what_some_endpoint_did_not_get_is_followed_as_undelivered
+                what_an_endpoint_missed_is_followed_as_undelivered_until_it_is_replayed
+                a_step_over_large_events_is_cut_short_and_the_next_goes_on
+                what_is_rare_among_many_events_is_followed_step_by_step
+                an_event_without_a_payload_is_followed_as_such
             }
             paging {
                 pages_of_accounts_neither_repeat_nor_skip_while_rows_arrive
@@ -268,11 +394,6 @@ macro_rules! store_conformance {
                 a_store_that_is_well_says_so
             }
             audit_log {
-                each_change_leaves_one_entry_with_its_note
-                an_account_or_key_that_is_not_changed_leaves_no_entry
-                an_endpoint_that_is_not_changed_leaves_no_entry
-                a_replay_that_is_not_made_leaves_no_entry
-                deliveries_go_their_way_without_entries
                 an_entry_reads_back_as_its_note_was_written
                 the_first_entry_has_number_1_and_each_links_to_the_one_before
                 of_50_writers_at_once_each_change_has_its_entry_and_no_number_is_missing
@@ -283,6 +404,16 @@ macro_rules! store_conformance {
                 a_page_of_entries_may_begin_below_any_number
                 the_chain_is_read_on_from_any_entry
                 what_is_rare_in_a_long_log_is_found_page_by_page
+            }
+            audit_notes {
+                each_change_leaves_one_entry_with_its_note
+                an_account_or_key_that_is_not_changed_leaves_no_entry
+                an_endpoint_that_is_not_changed_leaves_no_entry
+                a_replay_that_is_not_made_leaves_no_entry
+                what_is_not_cancelled_or_erased_leaves_no_entry
+                a_replay_of_many_that_does_not_begin_or_go_on_leaves_no_entry
+                a_catalogue_or_an_account_that_is_not_changed_leaves_no_entry
+                deliveries_go_their_way_without_entries
             }
             crash {
                 accounts_keys_and_endpoints_are_there_after_a_crash

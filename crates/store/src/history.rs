@@ -109,11 +109,11 @@ pub trait History: Send + Sync {
     ) -> Result<Page<EventWithData>, StoreError>;
 
     /// Events of the account from the oldest to the newest, for whoever follows along: those with
-    /// an id above `after` and below `before`, at most `limit`, only those that have a delivery in
-    /// another state than delivered, or none although they would have had one
-    /// ([`EventDetail::not_made`] because of `Disabled` or `FilterFailed`), if `undelivered` says
-    /// so. Bounded like [`Self::list_events`]; also answers the id of the last event looked at,
-    /// after which to go on, if it looked at any.
+    /// an id above `after` and below `before`, at most `limit`. If `undelivered` says so, only those
+    /// that have a delivery in another state than delivered, or an endpoint that has none although
+    /// it would have had one ([`EventDetail::not_made`] because of `Disabled` or `FilterFailed`).
+    /// Bounded like [`Self::list_events`]; also answers the id of the last event looked at, after
+    /// which to go on, and none if there is nothing more to look at.
     async fn follow_events(
         &self,
         account: AccountId,

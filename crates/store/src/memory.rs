@@ -5,30 +5,38 @@
 //! tests and simulation; [`MemoryStore::reopen`] stands for what a disk would bring back. Each
 //! half of the port is in its own file; the rules they share are the methods of [`State`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use domain::account::Account;
 use domain::attempt::Attempt;
 use domain::audit::{AuditEntry, AuditNote, CHAIN_START, link};
-use domain::delivery::{Delivery, DeliveryState, EndReason, StateName};
+use domain::catalogue::RegisteredType;
+use domain::contract::Contract;
+use domain::delivery::Delivery;
 use domain::endpoint::Endpoint;
-use domain::event::{Event, IdempotencyKey};
-use domain::id::{AccountId, DeliveryId, EndpointId, EventId, KeyId};
-use domain::limits::TRIAL_AFTER_LOST_CLAIMS;
+use domain::event::{Event, EventType, IdempotencyKey};
+use domain::health::Streak;
+use domain::id::{AccountId, DeliveryId, EndpointId, EventId, KeyId, ReplayId};
 use domain::matching::NoDelivery;
+use domain::ordering::OrderingKey;
 use domain::page::{Page, PageRequest};
+use domain::replay::Replay;
 use domain::time::Timestamp;
 
 use crate::StoreError;
 use crate::catalogue::KeyRecord;
 use crate::history::Counts;
-use crate::queue::{Lease, Payload, SessionId};
+use crate::queue::{Payload, SessionId};
 
 mod audit;
+mod cancelling;
 mod catalogue;
+mod cleaning;
+mod deliveries;
 mod history;
+mod ordering;
 mod queue;
 mod replays;
 
@@ -76,11 +84,20 @@ struct State {
     endpoints: BTreeMap<EndpointId, Endpoint>,
     events: BTreeMap<EventId, EventEntry>,
     deliveries: BTreeMap<DeliveryId, DeliveryEntry>,
-    /// What is pending and not leased, in the order in which it is claimed.
+    /// What is pending, not leased and not waiting for another, in the order in which it is claimed.
     claimable: BTreeSet<(EndpointId, Timestamp, DeliveryId)>,
+    /// What is pending of each ordering key, in order of acceptance; all wait for the first.
+    lines: BTreeMap<Line, VecDeque<DeliveryId>>,
     idempotency: BTreeMap<(AccountId, String), FirstAnswer>,
+    replays: BTreeMap<ReplayId, Replay>,
+    event_types: BTreeMap<(Contract, EventType), RegisteredType>,
+    streaks: BTreeMap<EndpointId, Streak>,
+    /// The account that gets operational events.
+    operations: Option<AccountId>,
     /// The audit log, by number.
     audit: BTreeMap<u64, AuditEntry>,
+    /// The last entry that was announced.
+    announced: u64,
     /// The sessions that are not lost, and until when they live.
     sessions: BTreeMap<SessionId, Timestamp>,
     /// How many sessions there ever were: no id is given twice.
@@ -88,6 +105,9 @@ struct State {
     counts: Counts,
     closed: bool,
 }
+
+/// Where deliveries stand in line: the endpoint and the ordering key.
+type Line = (EndpointId, OrderingKey);
 
 /// An account and the version of its roster.
 #[derive(Clone, Debug)]
@@ -100,15 +120,23 @@ struct AccountEntry {
 #[derive(Clone, Debug)]
 struct EventEntry {
     event: Event,
-    payload: Arc<Payload>,
+    /// While it is kept; as long as a delivery is pending, it is.
+    payload: Option<Arc<Payload>>,
+    /// Where the producer's `data` stands in the payload's body.
     data: Range<usize>,
     not_made: Vec<(EndpointId, NoDelivery)>,
+    /// Every delivery it ever had, also those that were removed with their endpoint.
+    deliveries: BTreeSet<DeliveryId>,
 }
 
 /// A delivery, who works on it, and what was tried.
 #[derive(Clone, Debug)]
 struct DeliveryEntry {
+    /// Without [`Delivery::waits_for`], which is looked up when somebody reads it.
     delivery: Delivery,
+    /// What it stands in line with, while it is pending.
+    ordering_key: Option<OrderingKey>,
+    is_replay: bool,
     /// How many times it was leased: the fence of its current or last lease.
     claims: u32,
     held_by: Option<SessionId>,
@@ -126,14 +154,6 @@ struct FirstAnswer {
     deliveries: u32,
     /// From then on the key counts as never used.
     kept_until: Timestamp,
-}
-
-impl DeliveryEntry {
-    /// Its place among the claimable ones.
-    fn place(&self) -> (EndpointId, Timestamp, DeliveryId) {
-        let due_at = self.delivery.due_at.expect("a pending delivery has a due instant");
-        (self.delivery.endpoint, due_at, self.delivery.id)
-    }
 }
 
 impl State {
@@ -155,128 +175,6 @@ impl State {
     fn bump_roster(&mut self, account: AccountId) {
         if let Some(entry) = self.accounts.get_mut(&account) {
             entry.version += 1;
-        }
-    }
-
-    /// Adds a pending delivery of the event, due at once, leased to `holder` if that session lives.
-    fn add_delivery(
-        &mut self,
-        event: &Event,
-        id: DeliveryId,
-        endpoint: EndpointId,
-        holder: Option<SessionId>,
-        now: Timestamp,
-    ) {
-        let delivery = Delivery {
-            id,
-            event: event.id,
-            event_type: event.event_type.clone(),
-            endpoint,
-            account: event.account,
-            state: DeliveryState::Pending,
-            attempts: 0,
-            due_at: Some(now),
-            created_at: now,
-            ended_at: None,
-            waits_for: None,
-        };
-        let entry = DeliveryEntry {
-            delivery,
-            claims: 0,
-            held_by: None,
-            lost_claims: 0,
-            on_trial: false,
-            attempts: Vec::new(),
-        };
-        self.claimable.insert(entry.place());
-        self.deliveries.insert(id, entry);
-        self.counts.created += 1;
-        self.counts.pending += 1;
-        if let Some(session) = holder
-            && self.sessions.contains_key(&session)
-        {
-            self.lease(id, session);
-        }
-    }
-
-    /// Leases a claimable delivery to a session.
-    fn lease(&mut self, id: DeliveryId, session: SessionId) -> Lease {
-        let entry = self.deliveries.get_mut(&id).expect("a claimable delivery exists");
-        self.claimable.remove(&entry.place());
-        entry.claims += 1;
-        entry.held_by = Some(session);
-        Lease { session, delivery: id, fence: entry.claims }
-    }
-
-    /// The delivery that the lease is for, while the lease is current.
-    fn leased(&mut self, lease: Lease) -> Option<&mut DeliveryEntry> {
-        let entry = self.deliveries.get_mut(&lease.delivery)?;
-        let current = entry.held_by == Some(lease.session) && entry.claims == lease.fence;
-        current.then_some(entry)
-    }
-
-    /// Makes a leased delivery claimable again, due as it says.
-    fn free(&mut self, id: DeliveryId) {
-        if let Some(entry) = self.deliveries.get_mut(&id) {
-            entry.held_by = None;
-            entry.on_trial = false;
-            self.claimable.insert(entry.place());
-        }
-    }
-
-    /// Frees a delivery whose claim ended without an outcome.
-    fn lose(&mut self, id: DeliveryId) {
-        if let Some(entry) = self.deliveries.get_mut(&id)
-            && (entry.lost_claims < TRIAL_AFTER_LOST_CLAIMS || entry.on_trial)
-        {
-            entry.lost_claims += 1;
-        }
-        self.free(id);
-    }
-
-    /// Ends the sessions for which `over` holds; what they held is lost. Answers how much.
-    fn end_sessions(&mut self, over: impl Fn(Timestamp) -> bool) -> usize {
-        self.sessions.retain(|_, until| !over(*until));
-        let orphaned: Vec<_> = self
-            .deliveries
-            .values()
-            .filter(|entry| entry.held_by.is_some_and(|it| !self.sessions.contains_key(&it)))
-            .map(|entry| entry.delivery.id)
-            .collect();
-        for id in &orphaned {
-            self.lose(*id);
-        }
-        orphaned.len()
-    }
-
-    /// Ends a pending delivery, leased or not.
-    fn end(&mut self, id: DeliveryId, state: DeliveryState, ended_at: Timestamp) {
-        let entry = self.deliveries.get_mut(&id).expect("only deliveries that exist are ended");
-        self.claimable.remove(&entry.place());
-        entry.held_by = None;
-        entry.delivery.state = state;
-        entry.delivery.due_at = None;
-        entry.delivery.ended_at = Some(ended_at);
-        self.counts.pending -= 1;
-        match state.name() {
-            StateName::Pending => unreachable!("no delivery ends pending"),
-            StateName::Delivered => self.counts.delivered += 1,
-            StateName::Exhausted => self.counts.exhausted += 1,
-            StateName::Cancelled => self.counts.cancelled += 1,
-        }
-    }
-
-    /// Cancels the endpoint's pending deliveries, leased or not.
-    fn cancel_pending(&mut self, endpoint: EndpointId, now: Timestamp) {
-        let pending: Vec<_> = self
-            .deliveries
-            .values()
-            .map(|entry| &entry.delivery)
-            .filter(|it| it.endpoint == endpoint && it.state == DeliveryState::Pending)
-            .map(|it| it.id)
-            .collect();
-        for id in pending {
-            self.end(id, DeliveryState::Cancelled(EndReason::EndpointDeleted), now);
         }
     }
 }

@@ -68,10 +68,11 @@ pub struct NewDelivery {
     /// for a delivery that has an ordering key or is due later.
     pub leased: bool,
     /// What it waits behind: as long as an earlier delivery to the endpoint with the same key has
-    /// not ended, this one is pending but not claimable, and nothing is due
-    /// ([`domain::delivery::Delivery::waits_for`]). When that one ends, however it ends, the next
-    /// in the order in which their events were accepted becomes claimable in the same step: due at
-    /// once, or when it would have been due if that is later.
+    /// not ended, this one is pending but not claimable, and nothing is due. All that wait name the
+    /// one that does not ([`domain::delivery::Delivery::waits_for`]). When that one ends, however it
+    /// ends, the next in the order in which their events were accepted becomes claimable in the same
+    /// step: due at once, which is the instant of the end, or when its event is owed if that is
+    /// later. A retry keeps the others waiting. A replay has no key, whatever is said here.
     pub ordering_key: Option<OrderingKey>,
 }
 
@@ -211,7 +212,7 @@ pub enum Recorded {
 pub enum Cancelled {
     /// It is done; this many deliveries were pending and are cancelled now.
     Deliveries(u64),
-    /// There was nothing to do: no delivery is pending, or the payload is gone already.
+    /// There was nothing to do: no delivery is pending, or nothing is left to erase.
     Nothing,
     /// There is no such thing in the account.
     NotFound,
@@ -222,7 +223,7 @@ pub enum Cancelled {
 pub struct Cleaned {
     /// Whether there is more to do now.
     pub has_more: bool,
-    /// Payloads removed because they were kept long enough.
+    /// Payloads removed because they were kept long enough, of events that stay.
     pub payloads: u64,
     /// Events removed with all their records because they were kept long enough.
     pub events: u64,
@@ -288,7 +289,8 @@ pub trait Queue: Send + Sync {
 
     /// Creates one more delivery of an existing event of the account (a replay), due at the note's
     /// instant; if leased, the claim carries all that an attempt needs. Whether the endpoint is
-    /// subscribed or enabled does not matter; that it exists does.
+    /// subscribed or enabled does not matter; that it exists does. It waits for nothing, and nothing
+    /// waits for it.
     async fn add_delivery(
         &self,
         session: SessionId,
@@ -360,8 +362,11 @@ pub trait Queue: Send + Sync {
     ) -> Result<Cancelled, StoreError>;
 
     /// Erases the payload of an event of the account, its entity ids, its ordering key, and what
-    /// was sent and answered in every attempt of it; what is pending of it is cancelled with
-    /// [`EndReason::Erased`]. That the event was, and what became of it, stays.
+    /// was sent and answered in every attempt of it ([`Attempt::request_head`] and
+    /// [`Attempt::response_excerpt`]); what is pending of it is cancelled with [`EndReason::Erased`].
+    /// That the event was, and what became of it, stays. [`Cancelled::Nothing`] if it has neither
+    /// payload nor entity ids nor ordering key any more: an event whose payload was removed because
+    /// it was kept long enough can still be erased.
     ///
     /// [`EndReason::Erased`]: domain::delivery::EndReason::Erased
     async fn erase_event(
@@ -373,9 +378,18 @@ pub trait Queue: Send + Sync {
 
     /// One small step of what may be done later: settling deleted accounts and endpoints,
     /// forgetting idempotency keys that are past their time, removing what was kept as long as
-    /// `retention` says, giving space back to the disk. Touches at most `rows_max` rows, so that
+    /// `retention` says, giving space back to the disk. Touches about `rows_max` rows, so that
     /// nothing else waits long. Counts ([`crate::history::Counts`]) stay as they are, but that what
     /// is cancelled is counted as cancelled.
+    ///
+    /// What retention removes, counted from [`Event::owed_since`]: the payload of an event, and what
+    /// was sent and answered in its attempts, when all its deliveries are delivered or cancelled (or
+    /// there are none); later the event with all its deliveries and attempts, when what is still
+    /// pending of it, leased or not, is cancelled with [`EndReason::Expired`] first. Its entity ids
+    /// and ordering key stay as long as the event. Replays, event types, streaks and the audit log
+    /// stay.
+    ///
+    /// [`EndReason::Expired`]: domain::delivery::EndReason::Expired
     async fn clean(
         &self,
         now: Timestamp,

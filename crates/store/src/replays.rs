@@ -69,13 +69,15 @@ pub trait Replays: Send + Sync {
         limit: usize,
     ) -> Result<Vec<Replay>, StoreError>;
 
-    /// One step of a running replay: looks at the next events, oldest first, at most `rows_max` of
-    /// them, and makes a delivery of each that the selection wants, pending, not leased, without an
-    /// ordering key, due at `now`, with the ids given, as many as there are. What was looked at and
-    /// what was made are written in one step, so that no event is delivered twice by a replay, or
-    /// passed over, whenever the process dies. Events without a payload are passed over. A replay
-    /// that has looked at everything is done at `now`; one whose endpoint is gone is cancelled.
-    /// `None` if there is no such replay or it is not running.
+    /// One step of a running replay: looks at the account's next events that were accepted in the
+    /// selected span, in the order of their ids, at most `rows_max` of them, and makes a delivery of
+    /// each that the selection wants, pending, not leased, without an ordering key, due at `now`,
+    /// with the ids given. When these are used up it looks no further. What was looked at and what
+    /// was made are written in one step, so that no event is delivered twice by a replay, or passed
+    /// over, whenever the process dies. Events without a payload are looked at and passed over. A
+    /// replay that has looked at everything is done at `now`, in this step or in the next; one whose
+    /// endpoint is gone is cancelled at `now`. `None` if there is no such replay or it is not
+    /// running.
     async fn step_replay(
         &self,
         id: ReplayId,
@@ -92,7 +94,8 @@ pub trait Replays: Send + Sync {
         note: AuditNote,
     ) -> Result<Option<Replay>, StoreError>;
 
-    /// How many events a replay would deliver now, looking at no more than `rows_max` of them.
+    /// How many events a replay would deliver now, looking at no more than `rows_max` of those
+    /// accepted in the selected span.
     async fn count_replay(
         &self,
         account: AccountId,

@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use domain::attempt::{Failure, Outcome, Phases};
+use domain::attempt::{Failure, Outcome, Phases, ReceiverControl};
+use domain::credentials::ClientIdentity;
 use domain::target_url::TargetUrl;
 use domain::time::Timestamp;
 use engine::clock::Clock;
 use engine::entropy::Entropy;
-use engine::sender::{Exchange, Request, Sender};
+use engine::sender::{Exchange, IdentityRefusal, Request, Sender};
 use tokio::time::Instant;
 
 use crate::gate::Gate;
@@ -33,6 +34,7 @@ pub struct Reply {
     delay: Duration,
     gate: Option<Gate>,
     excerpt: Bytes,
+    control: Option<ReceiverControl>,
 }
 
 impl Reply {
@@ -58,7 +60,7 @@ impl Reply {
 
     /// Ends with this outcome at once.
     pub fn outcome(outcome: Outcome) -> Self {
-        Self { outcome, delay: Duration::ZERO, gate: None, excerpt: Bytes::new() }
+        Self { outcome, delay: Duration::ZERO, gate: None, excerpt: Bytes::new(), control: None }
     }
 
     /// Not before `delay` has passed; a delay of the request's time limit or more is a time-out.
@@ -79,6 +81,13 @@ impl Reply {
     #[must_use]
     pub fn with_excerpt(mut self, excerpt: impl Into<Bytes>) -> Self {
         self.excerpt = excerpt.into();
+        self
+    }
+
+    /// Asking for this with a header of the answer.
+    #[must_use]
+    pub fn with_control(mut self, control: ReceiverControl) -> Self {
+        self.control = Some(control);
         self
     }
 }
@@ -120,6 +129,7 @@ struct SenderScripts {
     queues: HashMap<String, VecDeque<Reply>>,
     per_url: HashMap<String, Reply>,
     otherwise: Option<Reply>,
+    identities_refused: Option<IdentityRefusal>,
     probes: HashMap<String, VecDeque<Outcome>>,
     in_flight: HashMap<String, usize>,
     in_flight_peak: HashMap<String, usize>,
@@ -151,6 +161,11 @@ impl ScriptedSender {
     /// Appends outcomes for the next probes of this URL, one each; afterwards probes succeed.
     pub fn script_probes(&self, url: &str, outcomes: impl IntoIterator<Item = Outcome>) {
         self.scripts().probes.entry(url.to_owned()).or_default().extend(outcomes);
+    }
+
+    /// Takes no client certificate from now on, for this reason.
+    pub fn refuse_identities(&self, refusal: IdentityRefusal) {
+        self.scripts().identities_refused = Some(refusal);
     }
 
     /// Every request so far, in the order of their beginnings.
@@ -281,14 +296,24 @@ impl Sender for ScriptedSender {
                 ..Phases::default()
             },
             response_excerpt: if answered { reply.excerpt } else { Bytes::new() },
+            control: reply.control.filter(|_| answered),
             detail: None,
         }
     }
 
-    async fn probe(&self, url: &TargetUrl, _timeout: Duration) -> Outcome {
+    async fn probe(
+        &self,
+        url: &TargetUrl,
+        _identity: Option<&ClientIdentity>,
+        _timeout: Duration,
+    ) -> Outcome {
         self.0.probes.push(url.as_str().to_owned());
         let scripted = self.scripts().probes.get_mut(url.as_str()).and_then(VecDeque::pop_front);
         scripted.unwrap_or(Outcome::Answered { status: 204, retry_after: None })
+    }
+
+    fn check_identity(&self, _identity: &ClientIdentity) -> Result<(), IdentityRefusal> {
+        self.scripts().identities_refused.clone().map_or(Ok(()), Err)
     }
 }
 

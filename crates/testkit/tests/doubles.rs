@@ -21,6 +21,8 @@ fn a_request() -> Request {
         headers: Vec::new(),
         body: Bytes::from_static(b"{}"),
         timeout: Duration::from_secs(5),
+        identity: None,
+        credentials: None,
     }
 }
 
@@ -73,8 +75,8 @@ async fn probes_have_a_script_of_their_own() {
     sender.script_probes(URL, [Outcome::Failed(Failure::Dns)]);
     let url = TargetUrl::from_stored(URL).unwrap();
     let limit = Duration::from_secs(1);
-    assert_eq!(sender.probe(&url, limit).await, Outcome::Failed(Failure::Dns));
-    assert!(sender.probe(&url, limit).await.is_success());
+    assert_eq!(sender.probe(&url, None, limit).await, Outcome::Failed(Failure::Dns));
+    assert!(sender.probe(&url, None, limit).await.is_success());
     assert_eq!((sender.probes().len(), sender.requests().len()), (2, 0));
 }
 

@@ -47,11 +47,16 @@ enum Status {
 }
 
 impl WebhookEndpoint {
-    pub(super) fn of(endpoint: &domain::endpoint::Endpoint, owner: &Account) -> Self {
+    /// `all` is every event type that it may subscribe to.
+    pub(super) fn of(
+        endpoint: &domain::endpoint::Endpoint,
+        owner: &Account,
+        all: &[String],
+    ) -> Self {
         let events = match &endpoint.subscription {
             Subscription::Listed(types) => types.iter().map(ToString::to_string).collect(),
             // Only the platform API can set this; this contract has no shorter way to say it.
-            Subscription::All => super::events::names().into_iter().map(str::to_owned).collect(),
+            Subscription::All => all.to_vec(),
         };
         Self {
             endpoint_id: endpoint.id.to_string(),

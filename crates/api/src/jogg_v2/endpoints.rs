@@ -3,6 +3,7 @@
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
+use domain::contract::Contract;
 use domain::id::EndpointId;
 use domain::limits::REQUEST_BODY_BYTES_MAX;
 use engine::Engine;
@@ -61,8 +62,9 @@ pub(super) async fn list(
 ) -> Response {
     let list = async || {
         let endpoints = customer.endpoints_to_show(&state.engine).await?;
+        let all = state.engine.event_type_names(Contract::JoggV2).await?;
         let shown =
-            endpoints.iter().map(|endpoint| WebhookEndpoint::of(endpoint, &customer.account));
+            endpoints.iter().map(|endpoint| WebhookEndpoint::of(endpoint, &customer.account, &all));
         Ok(WebhookEndpoints { endpoints: shown.collect() })
     };
     envelope.answer(list().await)
@@ -124,7 +126,8 @@ async fn add_within_limit(
     let fields = EndpointFields::read(read_object(request, REQUEST_BODY_BYTES_MAX).await?)?;
     let account = &customer.account;
     let endpoint = engine.create_endpoint(customer.scope(), account.id, fields.into()).await?;
-    Ok(WebhookEndpoint::of(&endpoint, account))
+    let all = engine.event_type_names(Contract::JoggV2).await?;
+    Ok(WebhookEndpoint::of(&endpoint, account, &all))
 }
 
 fn show(rate: RateStatus, headers: &mut HeaderMap) {
@@ -166,7 +169,8 @@ pub(super) async fn update(
         let id = read_id(id)?;
         let endpoint = engine.change_endpoint(customer.scope(), id, fields.into()).await?;
         engine.note_reveal(customer.scope(), customer.account.id).await?;
-        Ok(WebhookEndpoint::of(&endpoint, &customer.account))
+        let all = engine.event_type_names(Contract::JoggV2).await?;
+        Ok(WebhookEndpoint::of(&endpoint, &customer.account, &all))
     };
     envelope.answer(update().await)
 }

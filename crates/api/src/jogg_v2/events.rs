@@ -1,26 +1,22 @@
-//! List events: the catalogue.
+//! List events: the catalogue, in the documents' order, and then what the platform registered.
 
+use axum::extract::State;
 use axum::response::Response;
-use domain::catalogue;
 use domain::contract::Contract;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::customer::Permitted;
 use super::envelope::{Answer, CommonRefusals, Envelope};
-
-/// The names of the catalogue, in the documents' order.
-pub(super) fn names() -> Vec<&'static str> {
-    catalogue::event_types(Contract::JoggV2).iter().map(|entry| entry.name).collect()
-}
+use crate::ApiState;
 
 /// Every event type an endpoint may subscribe to.
 #[derive(Serialize, ToSchema)]
 #[schema(as = jogg_v2::Events)]
 pub(super) struct Events {
     /// Their names.
-    #[schema(value_type = Vec<String>, example = json!(["generated_video_success", "generated_video_failed"]))]
-    events: Vec<&'static str>,
+    #[schema(example = json!(["generated_video_success", "generated_video_failed"]))]
+    events: Vec<String>,
 }
 
 /// List webhook events
@@ -34,7 +30,14 @@ pub(super) struct Events {
     responses((status = 200, description = "The catalogue", body = Answer<Events>), CommonRefusals),
     security(("x_api_key" = []))
 )]
-pub(super) async fn list(envelope: Envelope, _: Permitted) -> Response {
-    // The documents' sample of this answer alone has a lower-case `success`.
-    envelope.succeed("success", Events { events: names() })
+pub(super) async fn list(
+    State(ApiState { engine, .. }): State<ApiState>,
+    envelope: Envelope,
+    _: Permitted,
+) -> Response {
+    match engine.event_type_names(Contract::JoggV2).await {
+        // The documents' sample of this answer alone has a lower-case `success`.
+        Ok(events) => envelope.succeed("success", Events { events }),
+        Err(error) => envelope.refuse(error.into()),
+    }
 }

@@ -1,21 +1,22 @@
-//! List events: the catalogue.
+//! List events: the catalogue, in the documents' order, and then what the platform registered.
 
+use axum::extract::State;
 use axum::response::Response;
-use domain::catalogue;
 use domain::contract::Contract;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::customer::Permitted;
-use super::envelope::{CommonRefusals, Envelope};
+use super::envelope::{CommonRefusals, Envelope, Failure};
+use crate::ApiState;
 
 /// The documented event types.
 #[derive(Serialize, ToSchema)]
 #[schema(as = konpro_v1::Events)]
 pub(super) struct Events {
     /// Their names.
-    #[schema(value_type = Vec<String>, example = json!(["avatar_video.success", "avatar_video.fail"]))]
-    data: Vec<&'static str>,
+    #[schema(example = json!(["avatar_video.success", "avatar_video.fail"]))]
+    data: Vec<String>,
 }
 
 /// List webhook events
@@ -29,7 +30,11 @@ pub(super) struct Events {
     responses((status = 200, description = "The catalogue", body = Events), CommonRefusals),
     security(("x_api_key" = []))
 )]
-pub(super) async fn list(envelope: Envelope, _: Permitted) -> Response {
-    let names = catalogue::event_types(Contract::KonproV1).iter().map(|entry| entry.name);
-    envelope.answer(Ok(Events { data: names.collect() }))
+pub(super) async fn list(
+    State(ApiState { engine, .. }): State<ApiState>,
+    envelope: Envelope,
+    _: Permitted,
+) -> Response {
+    let names = engine.event_type_names(Contract::KonproV1).await;
+    envelope.answer(names.map(|data| Events { data }).map_err(Failure::from))
 }

@@ -41,7 +41,8 @@ pub(super) struct AttemptResource {
     /// Where the time went.
     phases: PhasesResource,
     /// `success`, `status` (an answer other than 2xx), or why there was no answer: `dns`,
-    /// `blocked`, `connect`, `tls`, `timeout`, `reset` or `protocol`. To an account key, whatever
+    /// `blocked`, `connect`, `tls`, `timeout`, `reset`, `protocol`, or `credentials` (no OAuth 2
+    /// token could be got, or the client certificate cannot be used). To an account key, whatever
     /// kept a connection from coming about is `connect`, without times.
     #[schema(example = "success")]
     outcome: &'static str,

@@ -22,7 +22,11 @@ use crate::ApiState;
 use crate::page::{List, PageParameters};
 
 pub(super) fn routes() -> OpenApiRouter<ApiState> {
-    OpenApiRouter::default().routes(routes!(list)).routes(routes!(read)).routes(routes!(replay))
+    OpenApiRouter::default()
+        .routes(routes!(list))
+        .routes(routes!(read))
+        .routes(routes!(replay))
+        .routes(routes!(cancel))
 }
 
 /// One event owed to one endpoint.
@@ -50,7 +54,9 @@ pub(super) struct DeliveryResource {
     /// When the next attempt is due; null when there is none.
     #[schema(required, format = "date-time")]
     due_at: Option<String>,
-    /// Why it ended without success: `attempts_used_up`, `too_old` or `endpoint_deleted`.
+    /// Why it ended without success: `attempts_used_up`, `too_old`, `set_aside` (its attempts ended
+    /// without an outcome), `endpoint_deleted`, `receiver_refused` (its answer asked for it),
+    /// `requested` (somebody cancelled it), `expired` or `erased` (its payload is gone).
     #[schema(required, example = json!(null))]
     reason: Option<&'static str>,
     /// When it was created.
@@ -62,6 +68,9 @@ pub(super) struct DeliveryResource {
     /// The id of the account.
     #[schema(example = "acct_019b8d2f7a5c7c3e9a4b1f0e2d3c4b5a")]
     account: String,
+    /// The id of the delivery it waits behind, to stay in order; null when there is none.
+    #[schema(required, example = json!(null))]
+    waits_for: Option<String>,
 }
 
 impl From<Delivery> for DeliveryResource {
@@ -78,6 +87,7 @@ impl From<Delivery> for DeliveryResource {
             created_at: delivery.created_at.to_rfc3339_millis(),
             ended_at: delivery.ended_at.map(Timestamp::to_rfc3339_millis),
             account: delivery.account.to_string(),
+            waits_for: delivery.waits_for.map(|id| id.to_string()),
         }
     }
 }
@@ -197,4 +207,33 @@ async fn replay(
     fields::read_optional_body(&body.0, |_| ())?;
     let delivery = state.engine.replay_delivery(caller.0, id).await?;
     Ok(answer::accepted(&DeliveryResource::from(delivery)))
+}
+
+/// Cancel a delivery that is pending.
+///
+/// It is not attempted any more, but for an attempt that is on its way. The body may be left out.
+#[utoipa::path(
+    post,
+    path = "/api/v1/deliveries/{id}/cancel",
+    operation_id = "cancelDelivery",
+    tag = "Deliveries",
+    security(("operatorKey" = []), ("accountKey" = [])),
+    params(("id" = String, Path, description = "The delivery's id")),
+    responses(
+        (status = 200, description = "The delivery as it is now", body = DeliveryResource),
+        OfEvery,
+        OfFinding,
+        OfBody,
+        OfConflict
+    )
+)]
+async fn cancel(
+    State(state): State<ApiState>,
+    caller: Authenticated,
+    PathId(id): PathId<DeliveryId>,
+    body: JsonBody,
+) -> Answer {
+    fields::read_optional_body(&body.0, |_| ())?;
+    let delivery = state.engine.cancel_delivery(caller.0, id).await?;
+    Ok(answer::ok(&DeliveryResource::from(delivery)))
 }

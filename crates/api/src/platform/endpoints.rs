@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use axum::extract::State;
-use domain::endpoint::{DisabledReason, Endpoint, EndpointStatus, MaxInFlight};
+use domain::endpoint::{DisabledReason, Endpoint, EndpointStatus, MaxInFlight, RatePerSecond};
 use domain::id::{AccountId, EndpointId};
+use domain::ordering::DeliveryOrder;
 use domain::subscription::Subscription;
+use engine::Engine;
 use engine::administer::{EndpointEdit, Events, NewEndpoint};
 use http::Uri;
 use serde::{Deserialize, Serialize};
@@ -15,8 +17,12 @@ use utoipa_axum::routes;
 
 use super::answer::{self, Answer};
 use super::caller::Authenticated;
+use super::endpoint_settings::{
+    ClientCertificate, OAuth2Resource, OAuth2Setting, read_client_key, read_metadata, read_oauth2,
+};
 use super::fields::{self, Fields};
 use super::header_fields::HeaderFields;
+use super::health_of::HealthResource;
 use super::json_body::JsonBody;
 use super::parameters::Parameters;
 use super::path_id::PathId;
@@ -86,13 +92,38 @@ pub(super) struct EndpointResource {
     /// Seconds to wait before each attempt; null is the installation's default.
     #[schema(required, example = json!(null))]
     retry_schedule: Option<Vec<u64>>,
+    /// The condition on `data` that its events must meet, in CEL.
+    #[schema(required, example = json!(null))]
+    filter: Option<String>,
+    /// `fifo`, `fifo_by_key`, or null: none of its deliveries waits for another.
+    #[schema(required, example = json!(null))]
+    ordering: Option<&'static str>,
+    /// Attempts begun in a second, at most; null is no limit.
+    #[schema(required, example = json!(null))]
+    rate_limit: Option<u32>,
+    /// The time limit of one attempt, in seconds; null is the contract's: 15 for `standard`, 5 for
+    /// the others.
+    #[schema(required, example = json!(null))]
+    timeout_seconds: Option<u64>,
+    /// What its owner wants to remember about it; never sent.
+    #[schema(example = json!({}))]
+    metadata: BTreeMap<String, String>,
+    /// The certificate that is shown to a receiver that asks for one; its key is never shown.
+    #[schema(required, example = json!(null))]
+    client_certificate: Option<ClientCertificate>,
+    /// How the token that each delivery carries is got; the secret is never shown.
+    #[schema(required, example = json!(null))]
+    oauth2: Option<OAuth2Resource>,
     /// Until when the secret before the present one signs too; null when there is none.
     #[schema(required, format = "date-time", example = json!(null))]
     previous_signs_until: Option<String>,
+    /// How it is.
+    health: HealthResource,
 }
 
-impl From<Endpoint> for EndpointResource {
-    fn from(endpoint: Endpoint) -> Self {
+impl EndpointResource {
+    fn of(engine: &Engine, endpoint: Endpoint) -> Self {
+        let health = HealthResource::of(engine, &endpoint);
         let headers = endpoint.headers.iter();
         Self {
             id: endpoint.id.to_string(),
@@ -118,9 +149,17 @@ impl From<Endpoint> for EndpointResource {
             retry_schedule: endpoint.retry_schedule.map(|schedule| {
                 schedule.waits().iter().map(std::time::Duration::as_secs).collect()
             }),
+            filter: endpoint.filter.map(|filter| filter.as_str().to_owned()),
+            ordering: (endpoint.order != DeliveryOrder::Any).then(|| endpoint.order.name()),
+            rate_limit: endpoint.rate.map(RatePerSecond::get),
+            timeout_seconds: endpoint.timeout.map(|timeout| timeout.get().as_secs()),
+            metadata: endpoint.metadata.entries().clone(),
+            client_certificate: endpoint.client_identity.as_ref().map(ClientCertificate::from),
+            oauth2: endpoint.client_credentials.as_ref().map(OAuth2Resource::from),
             previous_signs_until: endpoint
                 .previous_secret
                 .map(|previous| previous.signs_until.to_rfc3339_millis()),
+            health,
         }
     }
 }
@@ -135,10 +174,10 @@ pub(super) struct EndpointWithSecret {
     secret: String,
 }
 
-impl From<Endpoint> for EndpointWithSecret {
-    fn from(endpoint: Endpoint) -> Self {
+impl EndpointWithSecret {
+    pub(super) fn of(engine: &Engine, endpoint: Endpoint) -> Self {
         let secret = endpoint.secret.reveal().to_owned();
-        Self { endpoint: endpoint.into(), secret }
+        Self { endpoint: EndpointResource::of(engine, endpoint), secret }
     }
 }
 
@@ -149,7 +188,8 @@ pub(super) struct EndpointCreation {
     /// Where deliveries go: public HTTPS, unless the installation allows more.
     #[schema(format = "uri", example = "https://hooks.customer.com/postrider")]
     url: String,
-    /// The event types it wants; `["*"]`, null or nothing is every one.
+    /// The event types it wants, at most 500; `["*"]`, null or nothing is every one. Those of
+    /// `standard` accounts may end with a `*`: `video.*` is every type that begins with `video.`.
     #[schema(example = json!(["*"]))]
     events: Option<Vec<String>>,
     /// Whether it takes deliveries.
@@ -163,8 +203,36 @@ pub(super) struct EndpointCreation {
     headers: Option<BTreeMap<String, String>>,
     /// Attempts on their way to it at once, 1 to 32.
     max_in_flight: Option<u64>,
-    /// Seconds to wait before each attempt; begins with 0.
+    /// Seconds to wait before each attempt, 1 to 30 of them, each at most 604,800; begins with 0.
     retry_schedule: Option<Vec<u64>>,
+    /// A condition on `data` in CEL that its events must meet, at most 2,048 bytes.
+    #[schema(max_length = 2048, example = "data.duration > 60")]
+    filter: Option<String>,
+    /// `fifo` for one delivery after the other, `fifo_by_key` for one after the other under each
+    /// ordering key; null for as soon as possible.
+    #[schema(example = "fifo_by_key")]
+    ordering: Option<String>,
+    /// Attempts to begin in a second, 1 to 10,000; null for no limit.
+    #[schema(minimum = 1, maximum = 10_000)]
+    rate_limit: Option<u64>,
+    /// The time limit of one attempt in seconds, 1 to 30; null is the contract's: 15 for `standard`,
+    /// 5 for the others.
+    #[schema(minimum = 1, maximum = 30)]
+    timeout_seconds: Option<u64>,
+    /// What to remember about it, never sent: at most 50 texts of at most 500 bytes, with names of at
+    /// most 40 bytes.
+    metadata: Option<BTreeMap<String, String>>,
+    /// The certificate to show to a receiver that asks for one, in PEM, its own first and then its
+    /// issuers, at most 16 KiB. It is set and removed together with `client_key`.
+    #[schema(max_length = 16_384, example = "-----BEGIN CERTIFICATE-----…")]
+    client_certificate: Option<String>,
+    /// The private key of the certificate, in PEM (PKCS#8, PKCS#1 or SEC1; RSA, ECDSA on P-256 or
+    /// P-384, Ed25519), at most 16 KiB. It is never shown.
+    #[schema(max_length = 16_384, example = "-----BEGIN PRIVATE KEY-----…")]
+    client_key: Option<String>,
+    /// How to get the token that each delivery carries. Goes with no header `authorization` of your
+    /// own.
+    oauth2: Option<OAuth2Setting>,
 }
 
 impl EndpointCreation {
@@ -178,6 +246,14 @@ impl EndpointCreation {
             headers: read_headers(fields).unwrap_or_default(),
             max_in_flight: fields.optional("max_in_flight", NUMBER_OR_NULL),
             retry_schedule: fields.optional("retry_schedule", SECONDS_OR_NULL),
+            filter: fields.optional("filter", STRING_OR_NULL),
+            ordering: fields.optional("ordering", STRING_OR_NULL),
+            rate_limit: fields.optional("rate_limit", NUMBER_OR_NULL),
+            timeout_seconds: fields.optional("timeout_seconds", NUMBER_OR_NULL),
+            metadata: read_metadata(fields).unwrap_or_default(),
+            client_certificate: fields.optional("client_certificate", STRING_OR_NULL),
+            client_key: read_client_key(fields).flatten(),
+            oauth2: read_oauth2(fields).flatten(),
         }
     }
 }
@@ -190,7 +266,8 @@ pub(super) struct EndpointPatch {
     /// Where deliveries go.
     #[schema(format = "uri", nullable = false, example = "https://hooks.customer.com/postrider")]
     url: Option<String>,
-    /// The event types it wants; `["*"]` or null is every one.
+    /// The event types it wants, at most 500; `["*"]` or null is every one. Those of `standard`
+    /// accounts may end with a `*`: `video.*` is every type that begins with `video.`.
     #[schema(example = json!(["*"]))]
     events: Option<Vec<String>>,
     /// Whether it takes deliveries.
@@ -204,8 +281,36 @@ pub(super) struct EndpointPatch {
     headers: Option<BTreeMap<String, String>>,
     /// Attempts on their way to it at once, 1 to 32.
     max_in_flight: Option<u64>,
-    /// Seconds to wait before each attempt; begins with 0.
+    /// Seconds to wait before each attempt, 1 to 30 of them, each at most 604,800; begins with 0.
     retry_schedule: Option<Vec<u64>>,
+    /// A condition on `data` in CEL that its events must meet, at most 2,048 bytes.
+    #[schema(max_length = 2048, example = "data.duration > 60")]
+    filter: Option<String>,
+    /// `fifo` for one delivery after the other, `fifo_by_key` for one after the other under each
+    /// ordering key; null for as soon as possible.
+    #[schema(example = "fifo_by_key")]
+    ordering: Option<String>,
+    /// Attempts to begin in a second, 1 to 10,000; null for no limit.
+    #[schema(minimum = 1, maximum = 10_000)]
+    rate_limit: Option<u64>,
+    /// The time limit of one attempt in seconds, 1 to 30; null is the contract's: 15 for `standard`,
+    /// 5 for the others.
+    #[schema(minimum = 1, maximum = 30)]
+    timeout_seconds: Option<u64>,
+    /// What to remember about it, in place of what there is; never sent. At most 50 texts of at most
+    /// 500 bytes, with names of at most 40 bytes.
+    metadata: Option<BTreeMap<String, String>>,
+    /// The certificate to show to a receiver that asks for one, in PEM, its own first and then its
+    /// issuers, at most 16 KiB. It is set and removed together with `client_key`.
+    #[schema(max_length = 16_384, example = "-----BEGIN CERTIFICATE-----…")]
+    client_certificate: Option<String>,
+    /// The private key of the certificate, in PEM (PKCS#8, PKCS#1 or SEC1; RSA, ECDSA on P-256 or
+    /// P-384, Ed25519), at most 16 KiB. It is never shown.
+    #[schema(max_length = 16_384, example = "-----BEGIN PRIVATE KEY-----…")]
+    client_key: Option<String>,
+    /// How to get the token that each delivery carries. Goes with no header `authorization` of your
+    /// own.
+    oauth2: Option<OAuth2Setting>,
 }
 
 impl EndpointPatch {
@@ -219,6 +324,14 @@ impl EndpointPatch {
             headers: read_headers(fields),
             max_in_flight: fields.nullable("max_in_flight", NUMBER_OR_NULL),
             retry_schedule: fields.nullable("retry_schedule", SECONDS_OR_NULL),
+            filter: fields.nullable("filter", STRING_OR_NULL),
+            ordering: fields.nullable("ordering", STRING_OR_NULL),
+            rate_limit: fields.nullable("rate_limit", NUMBER_OR_NULL),
+            timeout_seconds: fields.nullable("timeout_seconds", NUMBER_OR_NULL),
+            metadata: read_metadata(fields),
+            client_certificate: fields.nullable("client_certificate", STRING_OR_NULL),
+            client_key: read_client_key(fields),
+            oauth2: read_oauth2(fields),
         }
     }
 }
@@ -279,7 +392,7 @@ async fn create(
     let new = fields::read_body(&body.0, EndpointCreation::read)?;
     let endpoint = state.engine.create_endpoint(caller.0, account, new).await?;
     let location = format!("/api/v1/endpoints/{}", endpoint.id);
-    let shown = EndpointWithSecret::from(endpoint);
+    let shown = EndpointWithSecret::of(&state.engine, endpoint);
     Ok(answer::located(answer::created(&shown), &location))
 }
 
@@ -306,7 +419,8 @@ async fn list(
 ) -> Answer {
     let page = Parameters::read(&uri, PageParameters::read)?;
     let endpoints = state.engine.list_endpoints(caller.0, account, page).await?;
-    Ok(answer::ok(&List::from(endpoints.map(EndpointResource::from))))
+    let shown = endpoints.map(|endpoint| EndpointResource::of(&state.engine, endpoint));
+    Ok(answer::ok(&List::from(shown)))
 }
 
 /// Read an endpoint.
@@ -329,7 +443,7 @@ async fn read(
     PathId(id): PathId<EndpointId>,
 ) -> Answer {
     let endpoint = state.engine.endpoint(caller.0, id).await?;
-    Ok(answer::ok(&EndpointResource::from(endpoint)))
+    Ok(answer::ok(&EndpointResource::of(&state.engine, endpoint)))
 }
 
 /// Change an endpoint.
@@ -358,7 +472,7 @@ async fn change(
 ) -> Answer {
     let edit = fields::read_body(&body.0, EndpointPatch::read)?;
     let endpoint = state.engine.change_endpoint(caller.0, id, edit).await?;
-    Ok(answer::ok(&EndpointResource::from(endpoint)))
+    Ok(answer::ok(&EndpointResource::of(&state.engine, endpoint)))
 }
 
 /// Delete an endpoint; its pending deliveries are cancelled at once.

@@ -4,8 +4,9 @@ use axum::extract::State;
 use bytes::Bytes;
 use domain::event::EventType;
 use domain::id::EventId;
+use domain::time::Timestamp;
 use engine::inspect::{EventStory, Fate};
-use engine::{EventFilter, EventWithData};
+use engine::{EngineError, EventFilter, EventWithData, Followed};
 use http::Uri;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -15,14 +16,21 @@ use utoipa_axum::routes;
 
 use super::answer::{self, Answer};
 use super::caller::Authenticated;
+use super::fields;
+use super::json_body::JsonBody;
 use super::parameters::Parameters;
 use super::path_id::PathId;
-use super::refusals::{OfEvery, OfFinding, OfParameters};
+use super::refusals::{OfBody, OfConflict, OfEvery, OfFinding, OfParameters};
 use crate::ApiState;
-use crate::page::{List, PageParameters};
+use crate::page::{List, PageParameters, read_cursor, read_limit, write_cursor};
 
 pub(super) fn routes() -> OpenApiRouter<ApiState> {
-    OpenApiRouter::default().routes(routes!(list)).routes(routes!(read))
+    OpenApiRouter::default()
+        .routes(routes!(list))
+        .routes(routes!(follow))
+        .routes(routes!(read))
+        .routes(routes!(cancel))
+        .routes(routes!(erase))
 }
 
 /// Something that happened in the platform.
@@ -43,12 +51,18 @@ pub(super) struct EventResource {
     timestamp: i64,
     /// What it is about.
     entity_ids: Vec<String>,
-    /// As it was published; null once it is no longer kept.
+    /// As it was published; null once it was erased or is no longer kept.
     #[schema(required, value_type = Option<serde_json::Map<String, serde_json::Value>>)]
     data: Option<Data>,
     /// When it was accepted.
     #[schema(format = "date-time")]
     accepted_at: String,
+    /// When its deliveries are due first; null if that is at once.
+    #[schema(required, format = "date-time", example = json!(null))]
+    deliver_at: Option<String>,
+    /// What it stays in order with, at endpoints that keep one order for each key.
+    #[schema(required, example = json!(null))]
+    ordering_key: Option<String>,
 }
 
 impl From<EventWithData> for EventResource {
@@ -62,6 +76,8 @@ impl From<EventWithData> for EventResource {
             entity_ids: entity_ids.map(|id| id.as_str().to_owned()).collect(),
             data: data.map(Data),
             accepted_at: event.accepted_at.to_rfc3339_millis(),
+            deliver_at: event.deliver_at.map(Timestamp::to_rfc3339_millis),
+            ordering_key: event.ordering_key.map(|key| key.as_str().to_owned()),
         }
     }
 }
@@ -95,26 +111,31 @@ pub(super) struct EventFate {
     #[schema(required, example = "dlv_019b8d2f7a5c7c3e9a4b1f0e2d3c4b5a")]
     delivery: Option<String>,
     /// Why there is no delivery: `not_subscribed`, `entity` (the endpoint wants another entity's
-    /// events), or `disabled`.
+    /// events), `disabled`, `filter` (its filter let it not pass), or `filter_failed`.
     #[schema(required, example = json!(null))]
     reason: Option<&'static str>,
     /// Where the delivery stands; null if there is none.
     #[schema(required, example = "delivered")]
     state: Option<&'static str>,
+    /// What the endpoint's filter said, when that is the reason; null when the endpoint was changed
+    /// since, or `data` is no longer kept.
+    #[schema(required, example = json!(null))]
+    detail: Option<String>,
 }
 
 impl From<Fate> for EventFate {
     fn from(fate: Fate) -> Self {
-        let endpoint = fate.endpoint.to_string();
+        let (endpoint, detail) = (fate.endpoint.to_string(), fate.detail);
         match fate.delivery {
             Ok(delivery) => Self {
                 endpoint,
                 delivery: Some(delivery.id.to_string()),
                 reason: None,
                 state: Some(delivery.state.name().as_str()),
+                detail,
             },
             Err(reason) => {
-                Self { endpoint, delivery: None, reason: Some(reason.name()), state: None }
+                Self { endpoint, delivery: None, reason: Some(reason.name()), state: None, detail }
             }
         }
     }
@@ -156,12 +177,16 @@ impl EventParameters {
                 .optional("type", "must be an event type", |text| EventType::parse(text).ok()),
             since: parameters.instant("since"),
             until: parameters.instant("until"),
-            undelivered: parameters
-                .optional("undelivered", "must be `true` or `false`", |text| text.parse().ok())
-                .unwrap_or_default(),
+            undelivered: read_undelivered(parameters),
         };
         (account, filter)
     }
+}
+
+/// Whether only what was not delivered is asked for.
+fn read_undelivered(parameters: &mut Parameters) -> bool {
+    let reason = "must be `true` or `false`";
+    parameters.optional("undelivered", reason, |text| text.parse().ok()).unwrap_or_default()
 }
 
 /// The id or username of the account to filter by.
@@ -221,4 +246,165 @@ async fn read(
 ) -> Answer {
     let story = state.engine.event(caller.0, id).await?;
     Ok(answer::ok(&EventDetail::from(story)))
+}
+
+/// Which events to follow.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "describes the parameters that `follow` reads")]
+struct FollowParameters {
+    /// Of the account with this id or username; the key's own if left out, and required with an
+    /// operator key.
+    account: Option<String>,
+    /// `next_cursor` of the answer before; from the oldest event that is kept if left out.
+    after: Option<String>,
+    /// `true`: only events that not every endpoint has got: with a delivery that is not delivered,
+    /// or none because the endpoint was disabled or its filter failed.
+    undelivered: Option<bool>,
+    /// Most events to answer.
+    #[param(minimum = 1, maximum = 500, default = 50)]
+    limit: Option<u32>,
+}
+
+/// Events in the order of their birth.
+#[derive(Serialize, ToSchema)]
+pub(super) struct FollowedEvents {
+    /// The events, oldest first.
+    data: Vec<EventResource>,
+    /// Ask with it as `after` for what comes then; there always is one.
+    next_cursor: String,
+}
+
+impl FollowedEvents {
+    /// What came after `after`.
+    fn new(followed: Followed, after: Option<EventId>) -> Self {
+        let next_after = followed.through.or(after).map_or(0, EventId::as_u128);
+        Self {
+            data: followed.events.into_iter().map(EventResource::from).collect(),
+            next_cursor: write_cursor(next_after),
+        }
+    }
+}
+
+/// Follow the events of an account, oldest first.
+///
+/// Ask again and again, each time with `next_cursor` as `after`: every event is answered once and
+/// none is skipped. `data` is empty when there is nothing new just now, and may also be when a
+/// filter lets few events pass; `next_cursor` is always there. An event is answered once whatever
+/// was accepted before it is on stable storage.
+#[utoipa::path(
+    get,
+    path = "/api/v1/events/follow",
+    operation_id = "followEvents",
+    tag = "Events",
+    security(("operatorKey" = []), ("accountKey" = [])),
+    params(FollowParameters),
+    responses(
+        (status = 200, description = "What came after the cursor", body = FollowedEvents),
+        OfEvery,
+        OfFinding,
+        OfParameters
+    )
+)]
+async fn follow(State(state): State<ApiState>, caller: Authenticated, uri: Uri) -> Answer {
+    let (account, after, undelivered, limit) = Parameters::read(&uri, |parameters| {
+        let account = read_account(parameters);
+        let after = parameters.optional("after", "must be a `next_cursor`", read_cursor);
+        let after = after.map(EventId::from_u128);
+        (account, after, read_undelivered(parameters), read_limit(parameters))
+    })?;
+    let account = match (account, caller.0.account()) {
+        (Some(name), _) => state.engine.account_named(caller.0, &name).await?,
+        (None, Some(own)) => own,
+        (None, None) => {
+            return Err(EngineError::invalid("account", "is required with an operator key").into());
+        }
+    };
+    let followed = state.engine.follow_events(caller.0, account, after, undelivered, limit).await?;
+    Ok(answer::ok(&FollowedEvents::new(followed, after)))
+}
+
+/// What came of cancelling an event's deliveries.
+#[derive(Serialize, ToSchema)]
+pub(super) struct CancelledEvent {
+    /// The event's id.
+    #[schema(example = "evt_019b8d2f7a5c7c3e9a4b1f0e2d3c4b5a")]
+    id: String,
+    /// How many deliveries were pending and are cancelled now.
+    #[schema(example = 1)]
+    cancelled: u64,
+}
+
+/// Cancel what is pending of an event.
+///
+/// Its deliveries are not attempted any more, but for attempts that are on their way. The body may
+/// be left out.
+#[utoipa::path(
+    post,
+    path = "/api/v1/events/{id}/cancel",
+    operation_id = "cancelEvent",
+    tag = "Events",
+    security(("operatorKey" = []), ("accountKey" = [])),
+    params(("id" = String, Path, description = "The event's id")),
+    responses(
+        (status = 200, description = "How many were cancelled", body = CancelledEvent),
+        OfEvery,
+        OfFinding,
+        OfBody,
+        OfConflict
+    )
+)]
+async fn cancel(
+    State(state): State<ApiState>,
+    caller: Authenticated,
+    PathId(id): PathId<EventId>,
+    body: JsonBody,
+) -> Answer {
+    fields::read_optional_body(&body.0, |_| ())?;
+    let cancelled = state.engine.cancel_event(caller.0, id).await?;
+    Ok(answer::ok(&CancelledEvent { id: id.to_string(), cancelled }))
+}
+
+/// What came of erasing an event.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ErasedEvent {
+    /// The event's id.
+    #[schema(example = "evt_019b8d2f7a5c7c3e9a4b1f0e2d3c4b5a")]
+    id: String,
+    /// That its payload is gone.
+    #[schema(example = true)]
+    erased: bool,
+    /// How many deliveries were pending and are cancelled now.
+    #[schema(example = 0)]
+    cancelled: u64,
+}
+
+/// Erase what an event carried, for good.
+///
+/// Its `data`, entity ids and ordering key go, and so does what was sent and answered in every
+/// attempt; what is pending of it is cancelled. That it was, and what became of it, stays. The body
+/// may be left out.
+#[utoipa::path(
+    post,
+    path = "/api/v1/events/{id}/erase",
+    operation_id = "eraseEvent",
+    tag = "Events",
+    security(("operatorKey" = []), ("accountKey" = [])),
+    params(("id" = String, Path, description = "The event's id")),
+    responses(
+        (status = 200, description = "It is erased", body = ErasedEvent),
+        OfEvery,
+        OfFinding,
+        OfBody
+    )
+)]
+async fn erase(
+    State(state): State<ApiState>,
+    caller: Authenticated,
+    PathId(id): PathId<EventId>,
+    body: JsonBody,
+) -> Answer {
+    fields::read_optional_body(&body.0, |_| ())?;
+    let cancelled = state.engine.erase_event(caller.0, id).await?;
+    Ok(answer::ok(&ErasedEvent { id: id.to_string(), erased: true, cancelled }))
 }

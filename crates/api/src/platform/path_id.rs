@@ -1,7 +1,7 @@
 //! Ids in paths. What is not an id names nothing, and is answered like an id that names nothing.
 
 use axum::extract::{FromRequestParts, Path};
-use domain::id::{AccountId, DeliveryId, EndpointId, EventId, IdError, KeyId};
+use domain::id::{AccountId, DeliveryId, EndpointId, EventId, IdError, KeyId, ReplayId};
 use engine::error::EngineError;
 use http::request::Parts;
 
@@ -34,7 +34,8 @@ named!(
     KeyId is "key",
     EndpointId is "endpoint",
     EventId is "event",
-    DeliveryId is "delivery"
+    DeliveryId is "delivery",
+    ReplayId is "replay"
 );
 
 /// The only id of a path.

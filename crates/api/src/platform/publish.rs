@@ -3,6 +3,8 @@
 //! Promise: the body is parsed once and `data` never copied: what is delivered is a slice of the
 //! bytes that arrived. The answer is given when the event and its deliveries are on stable storage.
 
+use std::borrow::Cow;
+use std::convert::Infallible;
 use std::fmt;
 
 use axum::extract::{FromRequestParts, State};
@@ -10,6 +12,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use domain::event::IdempotencyKey;
 use domain::limits::{BATCH_BODY_BYTES_MAX, BATCH_EVENTS_MAX, PUBLISH_BODY_BYTES_MAX};
+use domain::trace::TraceContext;
 use engine::error::EngineError;
 use engine::publish::{Publish, Published};
 use http::request::Parts;
@@ -24,6 +27,7 @@ use utoipa_axum::routes;
 use super::answer::{self, Answer};
 use super::caller::Authenticated;
 use super::fields::{self, Fields};
+use super::instant::{self, Instant, WrittenInstant};
 use super::json_body::JsonBody;
 use super::refusals::{OfBody, OfConflict, OfEvery, OfFinding};
 use crate::ApiState;
@@ -33,9 +37,8 @@ use crate::request_id::RequestId;
 /// The header that makes a repeated publish harmless.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
-/// The last second of the year 9999, the last that RFC 3339 can write. Also tells milliseconds,
-/// sent by mistake, from seconds.
-const TIMESTAMP_SECONDS_MAX: i64 = 253_402_300_799;
+/// The header that says which trace an event is of (W3C Trace Context).
+const TRACEPARENT: &str = "traceparent";
 
 pub(super) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default().routes(routes!(publish)).routes(routes!(publish_batch))
@@ -60,11 +63,22 @@ pub(super) struct EventPublication {
     /// What it is about, for endpoints that want one entity's events.
     #[schema(example = json!(["video_123456"]))]
     entity_ids: Option<Vec<String>>,
+    /// When its deliveries are due first, at most 14 days ahead; at once if left out or past.
+    #[schema(value_type = Option<WrittenInstant>, example = "2026-01-15T10:30:00Z")]
+    deliver_at: Option<Instant>,
+    /// Events with the same key stay in the order in which they were accepted, at endpoints that
+    /// keep one order for each key; the first of `entity_ids` if left out.
+    #[schema(min_length = 1, max_length = 255, example = "project_42")]
+    ordering_key: Option<String>,
+    /// The trace it is of, as W3C Trace Context writes it; the `traceparent` header of the request
+    /// if left out. One that is malformed is ignored.
+    #[schema(example = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")]
+    traceparent: Option<String>,
 }
 
 impl EventPublication {
-    /// Reads the fields; `body` is what they are part of.
-    fn read(fields: &mut Fields<'_>, body: &Bytes) -> Publish {
+    /// Reads the fields; `body` is what they are part of, and `trace` the request's.
+    fn read(fields: &mut Fields<'_>, body: &Bytes, trace: Option<TraceContext>) -> Publish {
         let publish = Publish {
             account: fields.required("account", "the account's id or username, a string"),
             event_type: fields.required("type", "a string"),
@@ -74,11 +88,19 @@ impl EventPublication {
                 .unwrap_or_default(),
             timestamp: fields.optional("timestamp", "a whole number of Unix seconds"),
             entity_ids: fields.optional("entity_ids", "a list of strings").unwrap_or_default(),
+            deliver_at: fields
+                .optional("deliver_at", instant::EXPECTED)
+                .map(|Instant(deliver_at)| deliver_at),
+            ordering_key: fields.optional("ordering_key", "a string"),
+            trace: fields
+                .optional("traceparent", "a string")
+                .and_then(|text: Cow<'_, str>| TraceContext::parse(&text))
+                .or(trace),
         };
-        if publish.timestamp.is_some_and(|at| !(0..=TIMESTAMP_SECONDS_MAX).contains(&at)) {
+        if publish.timestamp.is_some_and(|at| !(0..=instant::SECONDS_MAX).contains(&at)) {
             fields.refuse(
                 "timestamp",
-                format!("must be Unix seconds from 0 to {TIMESTAMP_SECONDS_MAX}"),
+                format!("must be Unix seconds from 0 to {}", instant::SECONDS_MAX),
             );
         }
         publish
@@ -113,13 +135,20 @@ impl From<Published> for Receipt {
     operation_id = "publishEvent",
     tag = "Events",
     security(("operatorKey" = []), ("accountKey" = [])),
-    params((
-        "Idempotency-Key" = Option<String>,
-        Header,
-        description = "1 to 255 printable characters, remembered 72 hours for each account",
-        min_length = 1,
-        max_length = 255
-    )),
+    params(
+        (
+            "Idempotency-Key" = Option<String>,
+            Header,
+            description = "1 to 255 printable characters, remembered 72 hours for each account",
+            min_length = 1,
+            max_length = 255
+        ),
+        (
+            "traceparent" = Option<String>,
+            Header,
+            description = "The trace the event is of (W3C Trace Context)"
+        )
+    ),
     request_body = EventPublication,
     responses(
         (status = 202, description = "The event is stored and on its way", body = Receipt),
@@ -133,9 +162,10 @@ async fn publish(
     State(state): State<ApiState>,
     caller: Authenticated,
     Idempotency(key): Idempotency,
+    Trace(trace): Trace,
     JsonBody(body): JsonBody<PUBLISH_BODY_BYTES_MAX>,
 ) -> Answer {
-    let publish = fields::read_body(&body, |fields| EventPublication::read(fields, &body))?;
+    let publish = fields::read_body(&body, |fields| EventPublication::read(fields, &body, trace))?;
     let idempotency = key.map(|key| (key, Sha256::digest(&body).into()));
     let published = state.engine.publish(caller.0, publish, idempotency).await?;
     Ok(answer::accepted(&Receipt::from(published)))
@@ -162,6 +192,21 @@ impl FromRequestParts<ApiState> for Idempotency {
                 let reason = "must be given once, with 1 to 255 printable ASCII characters";
                 EngineError::invalid("Idempotency-Key", reason).into()
             })
+    }
+}
+
+/// The trace that `traceparent` says the request is of. What is malformed, or said twice, is
+/// ignored, as the standard asks.
+struct Trace(Option<TraceContext>);
+
+impl FromRequestParts<ApiState> for Trace {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &ApiState) -> Result<Self, Infallible> {
+        let mut values = parts.headers.get_all(TRACEPARENT).iter();
+        let value = values.next().filter(|_| values.next().is_none());
+        let text = value.and_then(|value| value.to_str().ok());
+        Ok(Self(text.and_then(TraceContext::parse)))
     }
 }
 
@@ -201,6 +246,11 @@ pub(super) enum BatchResult {
     operation_id = "publishEvents",
     tag = "Events",
     security(("operatorKey" = []), ("accountKey" = [])),
+    params((
+        "traceparent" = Option<String>,
+        Header,
+        description = "The trace of the events that name none (W3C Trace Context)"
+    )),
     request_body = EventBatch,
     responses(
         (status = 202, description = "What came of each event", body = BatchResults),
@@ -212,6 +262,7 @@ async fn publish_batch(
     State(state): State<ApiState>,
     caller: Authenticated,
     Idempotency(key): Idempotency,
+    Trace(trace): Trace,
     request_id: RequestId,
     JsonBody(body): JsonBody<BATCH_BODY_BYTES_MAX>,
 ) -> Result<Response, Problem> {
@@ -227,9 +278,9 @@ async fn publish_batch(
         }
         events
     })?;
-    let batch = events
-        .into_iter()
-        .map(|event| fields::read_object(event, |fields| EventPublication::read(fields, &body)));
+    let batch = events.into_iter().map(|event| {
+        fields::read_object(event, |fields| EventPublication::read(fields, &body, trace))
+    });
     let results = state.engine.publish_batch(caller.0, batch.collect()).await;
     let results = results.into_iter().map(|result| match result {
         Ok(published) => BatchResult::Accepted(published.into()),

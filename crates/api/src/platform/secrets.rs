@@ -98,5 +98,5 @@ async fn rotate(
     let rotation = fields::read_optional_body(&body.0, SecretRotation::read)?;
     let overlap = rotation.overlap_seconds.map(Duration::from_secs);
     let endpoint = state.engine.rotate_secret(caller.0, id, overlap).await?;
-    Ok(answer::ok(&EndpointWithSecret::from(endpoint)))
+    Ok(answer::ok(&EndpointWithSecret::of(&state.engine, endpoint)))
 }

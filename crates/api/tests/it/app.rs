@@ -64,6 +64,7 @@ impl App {
             clock: Arc::clone(&clock) as _,
             entropy: Arc::new(SeededEntropy::new(1)),
             sealing: Some(Arc::clone(&sealing) as _),
+            spans: None,
             settings,
         };
         let (engine, _) = Engine::start(parts).await.unwrap();
@@ -83,6 +84,7 @@ impl App {
             clock,
             entropy: Arc::new(SeededEntropy::new(1)),
             sealing: None,
+            spans: None,
             settings: Settings::default(),
         };
         let (engine, _) = Engine::start(parts).await.unwrap();

@@ -153,7 +153,7 @@ async fn every_documented_jogg_v2_payload_reaches_an_endpoint_byte_for_byte() {
             event_type: sample.event.to_owned(),
             data: Bytes::copy_from_slice(sample.data.get().as_bytes()),
             timestamp: Some(sample.timestamp),
-            entity_ids: Vec::new(),
+            ..Publish::default()
         };
         let published = app.engine.publish(Scope::OPERATOR, publish, None).await.unwrap();
 
@@ -197,7 +197,7 @@ async fn an_update_that_disables_an_endpoint_holds_from_its_answer_on() {
             event_type: "generated_script_failed".to_owned(),
             data: Bytes::from_static(b"{}"),
             timestamp: Some(Timestamp::from_seconds(1_732_806_631).as_seconds()),
-            entity_ids: Vec::new(),
+            ..Publish::default()
         };
         app.engine.publish(Scope::OPERATOR, publish, None)
     };

@@ -41,15 +41,16 @@ struct Asked {
 /// Asks for the operation with these members added to the body.
 async fn ask(
     world: &World,
-    Operation { entry, places, .. }: &Operation,
+    operation: &Operation,
     contract: Contract,
     added: Option<(usize, &str)>,
 ) -> Asked {
+    let entry = operation.entry;
     let [owner, _] = world.pair(contract);
     let key = if entry.by == By::Operator { OPERATOR } else { &owner.key };
     let body = body_of(entry, owner, added);
-    let id = |place: &Place| Some(owner.id(place.kind).to_owned());
-    let answer = world.ask_with(entry, places, key, id, &body).await;
+    let id = |place: &Place| Some(owner.id_for(entry, place.kind).to_owned());
+    let answer = world.ask_with(operation, key, owner, id, &body).await;
     let json = answer.json();
     let errors = json.pointer("/errors").or_else(|| json.pointer("/results/0/error/errors"));
     let errors = errors.and_then(Value::as_array).into_iter().flatten();

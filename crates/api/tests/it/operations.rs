@@ -110,6 +110,8 @@ pub(crate) const ENTRIES: &[Entry] = &[
     entry("GET /api/v1/accounts/{id}", By::Owner, "", 200),
     entry("PATCH /api/v1/accounts/{id}", By::Operator, r#"{"credits":7<+>}"#, 200),
     entry("DELETE /api/v1/accounts/{id}", By::Operator, "", 204),
+    entry("PUT /api/v1/operations-account", By::Operator, "{<+>}", 200),
+    entry("GET /api/v1/operations-account", By::Operator, "", 200),
     entry("POST /api/v1/accounts/{id}/keys", By::Owner, "{<+>}", 201).showing(Shows::NewKey),
     entry("GET /api/v1/accounts/{id}/keys", By::Owner, "", 200),
     entry("DELETE /api/v1/accounts/{id}/keys/{key_id}", By::Owner, "", 204),
@@ -146,15 +148,44 @@ pub(crate) const ENTRIES: &[Entry] = &[
         202,
     ),
     entry("GET /api/v1/events", By::Owner, "", 200),
+    entry("GET /api/v1/events/follow", By::Owner, "", 200),
     entry("GET /api/v1/events/{id}", By::Owner, "", 200),
+    entry("POST /api/v1/events/{id}/cancel", By::Owner, "{<+>}", 200),
+    entry("POST /api/v1/events/{id}/erase", By::Owner, "{<+>}", 200),
     entry("GET /api/v1/deliveries", By::Owner, "", 200),
     entry("GET /api/v1/deliveries/{id}", By::Owner, "", 200),
     entry("GET /api/v1/deliveries/{id}/attempts", By::Owner, "", 200),
     entry("POST /api/v1/deliveries/{id}/replay", By::Owner, "{<+>}", 202),
+    entry("POST /api/v1/deliveries/{id}/cancel", By::Owner, "{<+>}", 200),
+    entry(
+        "POST /api/v1/endpoints/{id}/replay",
+        By::Owner,
+        r#"{"since":"2024-01-15T10:00:00Z"<+>}"#,
+        202,
+    ),
+    entry("GET /api/v1/replays", By::Owner, "", 200),
+    entry("GET /api/v1/replays/{id}", By::Owner, "", 200),
+    entry("DELETE /api/v1/replays/{id}", By::Owner, "", 200),
+    entry(
+        "POST /api/v1/endpoints/{id}/filter/test",
+        By::Owner,
+        r#"{"filter":"has(data.video_id)","data":{}<+>}"#,
+        200,
+    ),
+    entry("GET /api/v1/contracts/{contract}/event-types", By::Owner, "", 200),
+    entry("GET /api/v1/contracts/{contract}/event-types/{name}", By::Owner, "", 200),
+    entry(
+        "PUT /api/v1/contracts/{contract}/event-types/{name}",
+        By::Operator,
+        r#"{"description":"new"<+>}"#,
+        200,
+    ),
+    entry("DELETE /api/v1/contracts/{contract}/event-types/{name}", By::Operator, "", 204),
     entry("GET /api/v1/audit", By::Owner, "", 200),
     entry("GET /api/v1/audit/chain", By::Operator, "", 200),
     entry("GET /api/v1/sealing-keys", By::Operator, "", 200),
     entry("POST /api/v1/sealing-keys/reload", By::Operator, "{<+>}", 200),
+    entry("GET /api/v1/stats", By::Operator, "", 200),
     entry("GET /healthz", By::Anybody, "", 200),
     entry("GET /readyz", By::Anybody, "", 200),
     entry("GET /openapi.json", By::Anybody, "", 200),
@@ -173,6 +204,7 @@ pub(crate) enum Kind {
     Endpoint,
     Event,
     Delivery,
+    Replay,
 }
 
 /// Where in a request an id stands.
@@ -202,7 +234,10 @@ pub(crate) struct Operation {
 }
 
 /// Parameters and fields that are called like ids and name nothing of ours: the platform's own ids.
-const FOREIGN_IDS: [&str; 2] = ["entity_id", "entity_ids"];
+const FOREIGN_IDS: [&str; 3] = ["entity_id", "entity_ids", "client_id"];
+
+/// Parts of paths that name what is no account's: the catalogue of a contract and what is in it.
+const COMMON_NAMES: [&str; 2] = ["contract", "name"];
 
 /// Every operation of the document with its entry.
 pub(crate) fn operations() -> Vec<Operation> {
@@ -230,6 +265,7 @@ fn places(path: &str, described: &Value, fields: &BTreeSet<String>) -> Vec<Place
         let name = parameter["name"].as_str().unwrap();
         let is_required = parameter["required"] == true;
         let (within, kind) = match parameter["in"].as_str().unwrap() {
+            "path" if COMMON_NAMES.contains(&name) => continue,
             "path" => {
                 let kind = kind_of(name).or_else(|| kind_before(path, name));
                 (Within::Path, Some(kind.unwrap_or_else(|| panic!("{path}: what is `{name}`?"))))
@@ -259,6 +295,7 @@ fn kind_of(name: &str) -> Option<Kind> {
         "endpoint" => Some(Kind::Endpoint),
         "event" => Some(Kind::Event),
         "delivery" => Some(Kind::Delivery),
+        "replay" => Some(Kind::Replay),
         what => {
             assert!(what == name, "what does `{name}` name?");
             None

@@ -27,7 +27,7 @@ fn key_of<'a>(entry: &Entry, owner: &'a Tenant) -> &'a str {
 
 #[tokio::test(start_paused = true)]
 async fn secrets_are_shown_where_they_must_be_never_to_be_kept_and_every_reveal_is_noted() {
-    for Operation { entry, places, .. } in operations().iter().filter(|it| it.needs_key) {
+    for operation @ Operation { entry, .. } in operations().iter().filter(|it| it.needs_key) {
         let contracts = match entry.contract() {
             Some(contract) => vec![contract],
             None => Contract::ALL.to_vec(),
@@ -35,7 +35,7 @@ async fn secrets_are_shown_where_they_must_be_never_to_be_kept_and_every_reveal_
         let world = World::start_with(contracts.clone()).await;
         for owner in contracts.into_iter().map(|contract| world.pair(contract)[0]) {
             let name = entry.operation;
-            let answer = world.ask_for(entry, places, key_of(entry, owner), owner).await;
+            let answer = world.ask_for(operation, key_of(entry, owner), owner).await;
             assert_eq!(answer.status, entry.status, "{name} {answer:?}");
             assert!(!answer.body.contains("problem:"), "{name} {answer:?}");
 
@@ -67,16 +67,16 @@ async fn secrets_are_shown_where_they_must_be_never_to_be_kept_and_every_reveal_
 #[tokio::test(start_paused = true)]
 async fn secrets_whose_reveal_cannot_be_written_down_are_not_shown() {
     let reveals = |it: &&Operation| it.entry.shows == Shows::Secrets;
-    for Operation { entry, places, .. } in operations().iter().filter(reveals) {
+    for operation @ Operation { entry, .. } in operations().iter().filter(reveals) {
         let contract = entry.contract().unwrap_or(Contract::Standard);
         let world = World::start_with([contract]).await;
         let [owner, _] = world.pair(contract);
         world.app.store.fail(Method::Note, Fault::Before);
-        let answer = world.ask_for(entry, places, &owner.key, owner).await;
+        let answer = world.ask_for(operation, &owner.key, owner).await;
         assert!(answer.status.is_server_error(), "{} {answer:?}", entry.operation);
         assert!(!answer.body.contains("whsec_"), "{} {answer:?}", entry.operation);
         world.app.store.heal();
-        let answer = world.ask_for(entry, places, &owner.key, owner).await;
+        let answer = world.ask_for(operation, &owner.key, owner).await;
         assert_eq!(answer.status, entry.status, "{} {answer:?}", entry.operation);
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use domain::attempt::Outcome;
 use domain::contract::Contract;
+use domain::credentials::ClientIdentity;
 use domain::target_url::TargetUrl;
 use domain::time::Timestamp;
 use engine::clock::Clock;
@@ -30,7 +31,7 @@ impl Sender for SlowProbes {
         unreachable!("nothing is published")
     }
 
-    async fn probe(&self, _: &TargetUrl, _: Duration) -> Outcome {
+    async fn probe(&self, _: &TargetUrl, _: Option<&ClientIdentity>, _: Duration) -> Outcome {
         self.begun.notify_one();
         self.gate.passed().await;
         Outcome::Answered { status: 204, retry_after: None }

@@ -10,9 +10,11 @@ use domain::account::Account;
 use domain::attempt::Attempt;
 use domain::audit::{AuditAction, AuditNote};
 use domain::contract::Contract;
-use domain::delivery::Delivery;
+use domain::delivery::{Delivery, StateName};
 use domain::id::AccountId;
 use domain::page::PageRequest;
+use domain::replay::Replay;
+use engine::clock::Clock as _;
 use engine::settings::Settings;
 use engine::{AuditFilter, Counts, DeliveryFilter, EventFilter, EventWithData, KeyRecord};
 use http::{Method, Request};
@@ -20,9 +22,10 @@ use serde_json::json;
 use store::audit::Audit as _;
 use store::catalogue::{Catalogue as _, Roster};
 use store::history::History as _;
+use store::replays::Replays as _;
 
 use crate::app::{Answer, App};
-use crate::operations::{Entry, Kind, Place, Within};
+use crate::operations::{Entry, Kind, Operation, Place, Within};
 
 /// The operator's key.
 pub(crate) const OPERATOR: &str = "operator-key-of-the-tests-0123456789";
@@ -47,6 +50,9 @@ pub(crate) struct Tenant {
     endpoint: String,
     event: String,
     delivery: String,
+    /// An event that is not due for long, and its delivery.
+    scheduled: [String; 2],
+    replay: String,
 }
 
 impl Tenant {
@@ -57,6 +63,16 @@ impl Tenant {
             Kind::Endpoint => &self.endpoint,
             Kind::Event => &self.event,
             Kind::Delivery => &self.delivery,
+            Kind::Replay => &self.replay,
+        }
+    }
+
+    /// The id to name so that the operation is done: only what has not ended can be cancelled.
+    pub(crate) fn id_for(&self, entry: &Entry, kind: Kind) -> &str {
+        match kind {
+            Kind::Event if entry.path().ends_with("/cancel") => &self.scheduled[0],
+            Kind::Delivery if entry.path().ends_with("/cancel") => &self.scheduled[1],
+            kind => self.id(kind),
         }
     }
 
@@ -81,6 +97,7 @@ pub(crate) struct Picture {
     keys: Vec<Vec<KeyRecord>>,
     events: Vec<EventWithData>,
     deliveries: Vec<Delivery>,
+    replays: Vec<Replay>,
     attempts: Vec<Vec<Attempt>>,
     counts: Counts,
     /// What the audit log says, but for the refusals of keys, which others' attempts are.
@@ -102,6 +119,8 @@ impl World {
         };
         let app = App::start_with(HttpStatus::Mapped, settings).await;
         let mut world = Self { app, tenants: Vec::new() };
+        let path = "/api/v1/operations-account";
+        assert_eq!(world.ask(None, OPERATOR, &Method::PUT, path, "{}").await.status, 201);
         for contract in contracts {
             for username in ["john", "jane"] {
                 let username = format!("{username}_{}", contract.name());
@@ -135,13 +154,26 @@ impl World {
             endpoint: endpoint.text("/id"),
             event: String::new(),
             delivery: String::new(),
+            scheduled: [String::new(), String::new()],
+            replay: String::new(),
         };
-        let body =
+        let mut body =
             json!({"account": username, "type": tenant.event_type(), "data": {"video_id": "v1"}});
-        tenant.event = operator("/api/v1/events".to_owned(), body).await.text("/id");
-        let path = format!("/api/v1/events/{}", tenant.event);
-        let story = self.ask(None, OPERATOR, &Method::GET, &path, "").await;
-        tenant.delivery = story.text("/deliveries/0/delivery");
+        let publish = async |body: &serde_json::Value| {
+            let event = operator("/api/v1/events".to_owned(), body.clone()).await.text("/id");
+            let path = format!("/api/v1/events/{event}");
+            let story = self.ask(None, OPERATOR, &Method::GET, &path, "").await;
+            [event, story.text("/deliveries/0/delivery")]
+        };
+        [tenant.event, tenant.delivery] = publish(&body).await;
+        body["deliver_at"] = "2024-01-25T10:30:00Z".into();
+        tenant.scheduled = publish(&body).await;
+        let path =
+            format!("/api/v1/contracts/{}/event-types/{}", contract.name(), tenant.event_type());
+        let put = self.ask(None, OPERATOR, &Method::PUT, &path, r#"{"description":"old"}"#).await;
+        assert!(put.status.is_success(), "{path} {put:?}");
+        let path = format!("/api/v1/endpoints/{}/replay", tenant.endpoint);
+        tenant.replay = operator(path, json!({"since": 1_705_314_000})).await.text("/id");
         tenant
     }
 
@@ -151,11 +183,18 @@ impl World {
         [tenants.next().unwrap(), tenants.next().unwrap()]
     }
 
-    /// Waits until every delivery has ended, without time passing.
+    /// Waits until every delivery that is due has ended, and every replay, without time passing.
     pub(crate) async fn settle(&self) {
         const TURNS_MAX: usize = 10_000;
+        let filter =
+            DeliveryFilter { state: Some(StateName::Pending), ..DeliveryFilter::default() };
         for _ in 0..TURNS_MAX {
-            if self.app.store.counts().await.unwrap().pending == 0 {
+            let now = self.app.clock.now();
+            let pending = self.app.store.list_deliveries(filter.clone(), PageRequest::LARGEST);
+            let is_due = |delivery: &Delivery| delivery.due_at.is_some_and(|due| due <= now);
+            if !pending.await.unwrap().items.iter().any(is_due)
+                && self.app.store.running_replays(None, 1).await.unwrap().is_empty()
+            {
                 return;
             }
             tokio::task::yield_now().await;
@@ -191,6 +230,7 @@ impl World {
             keys,
             events: store.list_events(EventFilter::default(), all).await.unwrap().items,
             deliveries,
+            replays: store.list_replays(None, None, all).await.unwrap().items,
             attempts,
             counts: store.counts().await.unwrap(),
         }
@@ -208,29 +248,28 @@ impl World {
     }
 
     /// Asks for the operation with this key about what is the `owner`'s.
-    pub(crate) async fn ask_for(
-        &self,
-        entry: &Entry,
-        places: &[Place],
-        key: &str,
-        owner: &Tenant,
-    ) -> Answer {
+    pub(crate) async fn ask_for(&self, operation: &Operation, key: &str, owner: &Tenant) -> Answer {
+        let entry = operation.entry;
         let body = body_of(entry, owner, None);
-        let id = |place: &Place| Some(owner.id(place.kind).to_owned());
-        self.ask_with(entry, places, key, id, &body).await
+        let id = |place: &Place| Some(owner.id_for(entry, place.kind).to_owned());
+        self.ask_with(operation, key, owner, id, &body).await
     }
 
-    /// Asks for the operation with this key, these ids (a place without one is left out) and this
-    /// body, in which the ids are already.
+    /// Asks for the operation with this key, in the catalogue of this tenant's contract, with these
+    /// ids (a place without one is left out) and this body, in which the ids are already.
     pub(crate) async fn ask_with(
         &self,
-        entry: &Entry,
-        places: &[Place],
+        operation: &Operation,
         key: &str,
+        tenant: &Tenant,
         id: impl Fn(&Place) -> Option<String>,
         body: &str,
     ) -> Answer {
-        let mut path = entry.path().to_owned();
+        let Operation { entry, places, .. } = operation;
+        let mut path = entry
+            .path()
+            .replace("{contract}", tenant.contract.name())
+            .replace("{name}", tenant.event_type());
         let mut separator = '?';
         for place in places {
             match (place.within, id(place)) {

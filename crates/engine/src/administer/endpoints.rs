@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use domain::contract::Contract;
-use domain::endpoint::{Endpoint, StillOverlapping};
+use domain::credentials::ClientIdentity;
+use domain::endpoint::{Endpoint, EndpointChange, StillOverlapping};
 use domain::id::{AccountId, EndpointId};
 use domain::limits::{SECRET_OVERLAP_DEFAULT, SECRET_OVERLAP_MAX};
 use domain::page::{Page, PageRequest};
@@ -11,7 +12,9 @@ use domain::secret::SigningSecret;
 use domain::target_url::TargetUrl;
 use store::catalogue::{DeletedHistory, EndpointCreated, SecretRotated};
 
-use super::endpoint_fields::{EndpointEdit, NewEndpoint, read_fields};
+use super::endpoint_fields::{
+    EndpointEdit, NewEndpoint, Reading, asks_for_registered, read_fields,
+};
 use crate::Engine;
 use crate::error::{EngineError, ErrorCode};
 use crate::scope::Scope;
@@ -34,22 +37,10 @@ impl Engine {
     ) -> Result<Endpoint, EngineError> {
         let owner = self.account(scope, account).await?;
         let contract = owner.contract;
-        let fields = read_fields(
-            &self.settings().urls,
-            contract,
-            EndpointEdit {
-                url: Some(new.url),
-                is_disabled: Some(new.is_disabled),
-                events: Some(new.events),
-                entity_id: Some(new.entity_id),
-                description: Some(new.description),
-                headers: Some(new.headers),
-                max_in_flight: Some(new.max_in_flight),
-                retry_schedule: Some(new.retry_schedule),
-            },
-        )?;
+        let fields = self.read_fields(contract, None, new.into()).await?;
         let url = fields.url.clone().expect("a new endpoint has a URL, or was refused");
-        self.probe(contract, &url).await?;
+        let identity = fields.client_identity.as_ref().and_then(Option::as_ref);
+        self.probe(contract, &url, identity).await?;
         let deed = self.deed(scope);
         let mut endpoint = Endpoint::new(
             EndpointId::new(self.dice().id(deed.at), contract),
@@ -170,11 +161,13 @@ impl Engine {
         edit: EndpointEdit,
     ) -> Result<Endpoint, EngineError> {
         let before = self.endpoint(scope, id).await?;
-        let change = read_fields(&self.settings().urls, before.contract, edit)?;
+        let change = self.read_fields(before.contract, Some(&before), edit).await?;
         if let Some(url) = &change.url
             && *url != before.url
         {
-            self.probe(before.contract, url).await?;
+            let present = before.client_identity.as_ref();
+            let identity = change.client_identity.as_ref().map_or(present, Option::as_ref);
+            self.probe(before.contract, url, identity).await?;
         }
         let mut after = before.clone();
         change.clone().apply(&mut after, before.updated_at);
@@ -185,6 +178,7 @@ impl Engine {
         let changed = self.store().change_endpoint(before.account, id, change, note).await;
         self.registry().forget(before.account);
         let endpoint = changed?.ok_or_else(|| EngineError::not_found("endpoint"))?;
+        self.health_changed(&before, &endpoint).await;
         self.lane_changed(&endpoint);
         Ok(endpoint)
     }
@@ -199,13 +193,40 @@ impl Engine {
         let note = self.deed(scope).endpoint_deleted(&endpoint);
         let deleted = self.store().delete_endpoint(endpoint.account, id, history, note).await;
         self.registry().forget(endpoint.account);
+        self.health_gone(id);
         self.wake_cleaner();
         if deleted? { Ok(()) } else { Err(EngineError::not_found("endpoint")) }
     }
 
+    async fn read_fields(
+        &self,
+        contract: Contract,
+        before: Option<&Endpoint>,
+        edit: EndpointEdit,
+    ) -> Result<EndpointChange, EngineError> {
+        let registered = if asks_for_registered(contract, edit.events.as_ref()) {
+            self.store().list_event_types(contract).await?
+        } else {
+            Vec::new()
+        };
+        let reading = Reading {
+            urls: &self.settings().urls,
+            sender: &**self.sender(),
+            contract,
+            registered: &registered,
+            before,
+        };
+        read_fields(&reading, edit)
+    }
+
     /// Asks a new `konpro_v1` target whether anybody is there. One text for every failure, told after
     /// one and the same time, so that registration tells nothing about what is behind an address.
-    async fn probe(&self, contract: Contract, url: &TargetUrl) -> Result<(), EngineError> {
+    async fn probe(
+        &self,
+        contract: Contract,
+        url: &TargetUrl,
+        identity: Option<&ClientIdentity>,
+    ) -> Result<(), EngineError> {
         if contract != Contract::KonproV1 || !self.settings().probe_endpoints {
             return Ok(());
         }
@@ -215,7 +236,7 @@ impl Engine {
             ));
         };
         let told_at = tokio::time::Instant::now() + PROBE_TIMEOUT;
-        let outcome = self.sender().probe(url, PROBE_TIMEOUT).await;
+        let outcome = self.sender().probe(url, identity, PROBE_TIMEOUT).await;
         drop(probing);
         if matches!(outcome.status(), Some(status) if status < 500) {
             return Ok(());

@@ -134,7 +134,7 @@ async fn a_konpro_endpoint_must_answer_the_probe_and_all_failures_read_alike() {
     }
     texts.dedup();
     assert_eq!(texts.len(), 1, "{texts:?}");
-    assert_eq!(scene.sender.probes().len(), 6 + 8);
+    assert_eq!(scene.sender.probes().len(), 6 + Failure::ALL.len() + 1);
 }
 
 #[tokio::test(start_paused = true)]

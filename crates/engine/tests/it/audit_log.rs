@@ -10,24 +10,32 @@ use domain::audit::{Actor, AuditAction, AuditEntry};
 use domain::contract::Contract;
 use domain::delivery::Delivery;
 use domain::endpoint::Endpoint;
-use domain::id::{AccountId, EndpointId, KeyId};
+use domain::id::{AccountId, EndpointId, KeyId, ReplayId};
 use domain::page::PageRequest;
+use domain::replay::ReplayFate;
+use domain::testing::TEST_START;
 use engine::administer::{EndpointEdit, Events, NewAccount, NewEndpoint};
+use engine::event_types::NewEventType;
+use engine::operations::OperationsAccount;
+use engine::publish::Publish;
+use engine::replay::many::NewReplay;
 use engine::scope::{Caller, Scope};
 use engine::{AuditFilter, ErrorCode};
 use store::fault::{Fault, FaultStore, Method};
 use store::memory::MemoryStore;
 use testkit::doubles::ScriptedSender;
 
-use crate::harness::{Scene, as_account};
+use crate::harness::{Scene, an_event, as_account};
 
 const URL: &str = "https://hooks.customer.com/a";
 const OTHER: &str = "https://hooks.customer.com/b";
 const HEADER_VALUE: &str = "Bearer of-bad-news";
 const DESCRIPTION: &str = "what only we may know";
+const EVENT_TYPE: &str = "video.made";
+const REGISTERED_TYPE: &str = "video.known";
 
 /// Every verb that changes something, and what it is called in the log.
-const CHANGES: [(&str, AuditAction); 10] = [
+const CHANGES: [(&str, AuditAction); 18] = [
     ("create_account", AuditAction::AccountCreated),
     ("change_account", AuditAction::AccountChanged),
     ("delete_account", AuditAction::AccountDeleted),
@@ -38,36 +46,60 @@ const CHANGES: [(&str, AuditAction); 10] = [
     ("rotate_secret", AuditAction::SecretRotated),
     ("delete_endpoint", AuditAction::EndpointDeleted),
     ("replay_delivery", AuditAction::DeliveryReplayed),
+    ("cancel_event", AuditAction::EventCancelled),
+    ("cancel_delivery", AuditAction::DeliveryCancelled),
+    ("erase_event", AuditAction::EventErased),
+    ("start_replay", AuditAction::ReplayStarted),
+    ("cancel_replay", AuditAction::ReplayCancelled),
+    ("put_operations_account", AuditAction::AccountCreated),
+    ("put_event_type", AuditAction::EventTypeChanged),
+    ("delete_event_type", AuditAction::EventTypeDeleted),
 ];
 
 /// Verbs that only look, that leave a note of their own kind, or whose history is of events.
-const OTHERS: [&str; 22] = [
+const OTHERS: [&str; 31] = [
     "account",
     "account_named",
     "all_endpoints",
     "attempts",
+    "count_replay",
     "counts",
     "delivery",
     "endpoint",
     "event",
+    "event_type",
+    "follow_events",
     "list_accounts",
     "list_audit",
     "list_deliveries",
     "list_endpoints",
+    "list_event_types",
     "list_events",
     "list_keys",
+    "list_replays",
     "note_reveal",
+    "operations_account",
     "publish",
     "publish_batch",
     "publish_test",
     "reload_sealing_keys",
+    "replay",
     "sealing_keys",
     "secret",
+    "stats",
+    "test_filter",
     "verify_audit",
 ];
 
 /// What the operator alone may do.
-const OPERATOR_ONLY: [&str; 3] = ["create_account", "change_account", "delete_account"];
+const OPERATOR_ONLY: [&str; 6] = [
+    "create_account",
+    "change_account",
+    "delete_account",
+    "put_operations_account",
+    "put_event_type",
+    "delete_event_type",
+];
 
 /// An account with all there is to change, and the secrets that are in it.
 struct Stage {
@@ -75,6 +107,10 @@ struct Stage {
     account: Account,
     endpoint: Endpoint,
     delivery: Delivery,
+    /// Due in an hour.
+    scheduled: Delivery,
+    /// Resting, since its endpoint is disabled.
+    replay: ReplayId,
     key: KeyId,
     secrets: Vec<String>,
 }
@@ -87,6 +123,10 @@ impl Stage {
         scene.publish(&account).await;
         scene.drain().await;
         let delivery = scene.delivery().await;
+        let (scheduled, replay) = scheduled_and_replay(&scene, &account).await;
+        let (contract, new) = (Contract::Standard, NewEventType::default());
+        let put = scene.engine.put_event_type(Scope::OPERATOR, contract, REGISTERED_TYPE, new);
+        put.await.unwrap();
         let secrets = vec![
             endpoint.secret.reveal().to_owned(),
             key.reveal().to_owned(),
@@ -94,10 +134,11 @@ impl Stage {
             DESCRIPTION.to_owned(),
             "video_1".to_owned(),
         ];
-        Self { scene, account, endpoint, delivery, key: record.id, secrets }
+        Self { scene, account, endpoint, delivery, scheduled, replay, key: record.id, secrets }
     }
 
     /// Does it; answers the account it was about and what it was done to, if that is not new.
+    #[expect(clippy::too_many_lines, reason = "a few lines for each verb")]
     async fn perform(&mut self, verb: &str, scope: Scope) -> (AccountId, Option<String>) {
         let engine = &self.scene.engine;
         let (account, endpoint) = (self.account.id, self.endpoint.id);
@@ -160,13 +201,67 @@ impl Stage {
                 engine.delete_endpoint(scope, endpoint).await.unwrap();
                 (account, Some(endpoint.to_string()))
             }
+            "put_operations_account" => {
+                let put = engine.put_operations_account(scope).await.unwrap();
+                let OperationsAccount::Created(account) = put else { panic!("it was there") };
+                (account.id, Some(account.id.to_string()))
+            }
             "replay_delivery" => {
                 engine.replay_delivery(scope, self.delivery.id).await.unwrap();
                 (account, Some(self.delivery.id.to_string()))
             }
+            "cancel_event" => {
+                engine.cancel_event(scope, self.scheduled.event).await.unwrap();
+                (account, Some(self.scheduled.event.to_string()))
+            }
+            "cancel_delivery" => {
+                engine.cancel_delivery(scope, self.scheduled.id).await.unwrap();
+                (account, Some(self.scheduled.id.to_string()))
+            }
+            "erase_event" => {
+                engine.erase_event(scope, self.delivery.event).await.unwrap();
+                (account, Some(self.delivery.event.to_string()))
+            }
+            "start_replay" => {
+                let replay = engine.start_replay(scope, endpoint, everything()).await.unwrap();
+                (account, Some(replay.id.to_string()))
+            }
+            "cancel_replay" => {
+                engine.cancel_replay(scope, self.replay).await.unwrap();
+                (account, Some(self.replay.to_string()))
+            }
+            "put_event_type" => {
+                let new = NewEventType { description, ..NewEventType::default() };
+                engine.put_event_type(scope, Contract::Standard, EVENT_TYPE, new).await.unwrap();
+                (account, Some(EVENT_TYPE.to_owned()))
+            }
+            "delete_event_type" => {
+                let contract = Contract::Standard;
+                engine.delete_event_type(scope, contract, REGISTERED_TYPE).await.unwrap();
+                (account, Some(REGISTERED_TYPE.to_owned()))
+            }
             other => panic!("say here how to do {other}"),
         }
     }
+}
+
+/// Every event so far.
+fn everything() -> NewReplay {
+    NewReplay { fate: ReplayFate::All, since: TEST_START, until: None, per_second: None }
+}
+
+/// A delivery that is due in an hour, and a replay that does not get on.
+async fn scheduled_and_replay(scene: &Scene, account: &Account) -> (Delivery, ReplayId) {
+    let deliver_at = Some(TEST_START.plus(Duration::from_hours(1)));
+    let event = Publish { deliver_at, ..an_event(account) };
+    let event = scene.engine.publish(Scope::OPERATOR, event, None).await.unwrap().id;
+    let story = scene.engine.event(Scope::OPERATOR, event).await.unwrap();
+    let scheduled = story.fates[0].delivery.clone().unwrap();
+    let idle = scene.endpoint(account, "https://hooks.customer.com/idle").await;
+    let replay = scene.engine.start_replay(Scope::OPERATOR, idle.id, everything()).await.unwrap();
+    let edit = EndpointEdit { is_disabled: Some(true), ..EndpointEdit::default() };
+    scene.engine.change_endpoint(Scope::OPERATOR, idle.id, edit).await.unwrap();
+    (scheduled, replay.id)
 }
 
 /// Every entry, oldest first.
@@ -209,7 +304,9 @@ async fn every_change_leaves_one_entry_that_says_who_and_what_and_no_secret() {
             };
             assert_eq!(entry.note.actor, actor, "{verb}");
             assert_eq!(entry.note.action, action, "{verb}");
-            assert_eq!(entry.note.account, Some(account), "{verb}");
+            // The catalogue is no account's.
+            let is_common = verb.ends_with("_event_type");
+            assert_eq!(entry.note.account, (!is_common).then_some(account), "{verb}");
             assert_eq!(Some(&entry.note.subject), subject.as_ref(), "{verb}");
             assert!(entry.note.details.starts_with('{') && entry.note.details.ends_with('}'));
             for secret in &stage.secrets {

@@ -53,6 +53,7 @@ impl Scene {
             clock: clock.clone(),
             entropy: Arc::new(SeededEntropy::new(seed)),
             sealing: None,
+            spans: None,
             settings,
         };
         let (engine, _) = Engine::start(parts).await.unwrap();
@@ -159,7 +160,6 @@ pub(crate) fn an_event(account: &Account) -> Publish {
             Contract::Standard => "video.ready".to_owned(),
         },
         data: Bytes::from_static(br#"{"video_id":"video_1"}"#),
-        timestamp: None,
-        entity_ids: Vec::new(),
+        ..Publish::default()
     }
 }

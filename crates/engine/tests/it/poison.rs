@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use domain::account::Account;
 use domain::attempt::Outcome;
+use domain::credentials::ClientIdentity;
 use domain::delivery::{DeliveryState, EndReason, StateName};
 use domain::target_url::TargetUrl;
 use domain::testing::TEST_START;
@@ -52,6 +53,7 @@ async fn start(
         clock: clock.clone(),
         entropy: Arc::new(SeededEntropy::new(seed)),
         sealing: None,
+        spans: None,
         settings: Settings::default(),
     };
     let (engine, _) = Engine::start(parts).await.unwrap();
@@ -78,8 +80,13 @@ impl Sender for Panics {
         self.0.send(request).await
     }
 
-    async fn probe(&self, url: &TargetUrl, timeout: Duration) -> Outcome {
-        self.0.probe(url, timeout).await
+    async fn probe(
+        &self,
+        url: &TargetUrl,
+        identity: Option<&ClientIdentity>,
+        timeout: Duration,
+    ) -> Outcome {
+        self.0.probe(url, identity, timeout).await
     }
 }
 
@@ -122,8 +129,13 @@ impl Sender for Deadly {
         self.sender.send(request).await
     }
 
-    async fn probe(&self, url: &TargetUrl, timeout: Duration) -> Outcome {
-        self.sender.probe(url, timeout).await
+    async fn probe(
+        &self,
+        url: &TargetUrl,
+        identity: Option<&ClientIdentity>,
+        timeout: Duration,
+    ) -> Outcome {
+        self.sender.probe(url, identity, timeout).await
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::attempt::Outcome;
+use domain::credentials::ClientIdentity;
 use domain::delivery::StateName;
 use domain::target_url::TargetUrl;
 use domain::testing::TEST_START;
@@ -201,8 +202,13 @@ impl Sender for PanicsOnce {
         self.0.send(request).await
     }
 
-    async fn probe(&self, url: &TargetUrl, timeout: Duration) -> Outcome {
-        self.0.probe(url, timeout).await
+    async fn probe(
+        &self,
+        url: &TargetUrl,
+        identity: Option<&ClientIdentity>,
+        timeout: Duration,
+    ) -> Outcome {
+        self.0.probe(url, identity, timeout).await
     }
 }
 
@@ -215,6 +221,7 @@ async fn an_attempt_that_panics_is_made_again_and_holds_up_nothing() {
         clock: Arc::new(TestClock::starting_at(TEST_START)),
         entropy: Arc::new(SystemEntropy),
         sealing: None,
+        spans: None,
         settings: Settings { in_flight_per_endpoint_max: 1, ..Settings::default() },
     };
     let clock = Arc::new(TestClock::starting_at(TEST_START));

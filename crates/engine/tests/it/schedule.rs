@@ -48,8 +48,15 @@ async fn a_failing_endpoint_gets_the_12_attempts_of_the_schedule_and_then_no_mor
 async fn retries_of_many_deliveries_spread_over_the_jitter() {
     let scene = Scene::new().await;
     let (account, _) = scene.subscriber("john", URL).await;
-    scene.sender.script(URL, vec![Reply::status(503); 400]);
-    for _ in 0..400 {
+    // Too few failures in a row to open a breaker.
+    let urls: Vec<String> =
+        (0..49).map(|number| format!("https://hooks.customer.com/{number}")).collect();
+    for url in &urls {
+        scene.endpoint(&account, url).await;
+        scene.sender.script(url, vec![Reply::status(503); 8]);
+    }
+    scene.sender.script(URL, vec![Reply::status(503); 8]);
+    for _ in 0..8 {
         scene.publish(&account).await;
     }
     scene.drain().await;

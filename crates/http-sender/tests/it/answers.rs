@@ -47,7 +47,7 @@ async fn no_answer_leads_to_another_place() {
                 assert_status(&world.post("http://a.com/").await, status);
             }
             let url = TargetUrl::from_stored("http://a.com/").unwrap();
-            assert_eq!(world.sender.probe(&url, LONG).await.status(), Some(status));
+            assert_eq!(world.sender.probe(&url, None, LONG).await.status(), Some(status));
             let receiver = if keep { 1 } else { 3 };
             assert_eq!(world.connections(), (receiver, 0), "{head}");
             assert_eq!(world.names.asked_names(), ["a.com"], "{head}");
@@ -62,7 +62,7 @@ async fn switching_protocols_leads_nowhere() {
     world.names.set("a.com", &[PUBLIC]);
     assert_failed(&world.post("http://a.com/").await, Failure::Protocol, "");
     let url = TargetUrl::from_stored("http://a.com/").unwrap();
-    assert_eq!(world.sender.probe(&url, LONG).await, Outcome::Failed(Failure::Protocol));
+    assert_eq!(world.sender.probe(&url, None, LONG).await, Outcome::Failed(Failure::Protocol));
     assert_eq!(world.connections(), (2, 0));
 }
 

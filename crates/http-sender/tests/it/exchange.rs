@@ -264,7 +264,7 @@ async fn a_probe_asks_by_options_and_tells_the_status_only() {
         stream.write_all(b"HTTP/1.1 405 No\r\nContent-Length: 6\r\n\r\nsecret").await.unwrap();
     }));
     let url = TargetUrl::from_stored("http://a.com/hook").unwrap();
-    let outcome = bench.sender.probe(&url, LONG).await;
+    let outcome = bench.sender.probe(&url, None, LONG).await;
     assert_eq!(outcome, Outcome::Answered { status: 405, retry_after: None });
 }
 
@@ -273,9 +273,9 @@ async fn a_probe_is_guarded_and_limited_like_a_delivery() {
     let silent = bench(silent());
     let url = TargetUrl::from_stored("http://a.com/").unwrap();
     let limit = Duration::from_secs(1);
-    assert_eq!(silent.sender.probe(&url, limit).await, Outcome::Failed(Failure::Timeout));
+    assert_eq!(silent.sender.probe(&url, None, limit).await, Outcome::Failed(Failure::Timeout));
     silent.names.set("a.com", &["127.0.0.1"]);
-    assert_eq!(silent.sender.probe(&url, limit).await, Outcome::Failed(Failure::Blocked));
+    assert_eq!(silent.sender.probe(&url, None, limit).await, Outcome::Failed(Failure::Blocked));
     assert_eq!(silent.dials(), 1);
 }
 

@@ -21,7 +21,7 @@ use crate::world::{OK_AND_CLOSE, PUBLIC_TOO, World};
 const SECOND: Duration = Duration::from_secs(1);
 
 async fn probe(world: &World, url: &str) -> Outcome {
-    world.sender.probe(&TargetUrl::from_stored(url).unwrap(), SECOND).await
+    world.sender.probe(&TargetUrl::from_stored(url).unwrap(), None, SECOND).await
 }
 
 /// Neither a delivery nor a probe of `http://a.com/` leaves.

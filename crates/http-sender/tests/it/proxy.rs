@@ -113,7 +113,7 @@ async fn the_proxy_is_asked_for_the_judged_address_and_never_for_the_name() {
         assert_eq!(*asked.lock().unwrap(), expected);
         assert_eq!(bench.network.dialled(), [dialled; 3], "the proxy's address is not judged");
         let url = TargetUrl::from_stored("http://six.com:8443/").unwrap();
-        assert_eq!(bench.sender.probe(&url, LONG).await.status(), Some(200));
+        assert_eq!(bench.sender.probe(&url, None, LONG).await.status(), Some(200));
         assert!(asked.lock().unwrap()[3].contains(PUBLIC_V6));
     }
 }
@@ -179,7 +179,7 @@ async fn a_forbidden_target_is_never_asked_for() {
             bench.names.set("a.com", answers);
             assert_failed(&bench.post("http://a.com/").await, Failure::Blocked, code);
             let url = TargetUrl::from_stored("http://a.com/").unwrap();
-            let probed = bench.sender.probe(&url, LONG).await;
+            let probed = bench.sender.probe(&url, None, LONG).await;
             assert_eq!(probed.status(), None);
         }
         bench.network.own(PUBLIC);

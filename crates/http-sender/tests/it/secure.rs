@@ -16,10 +16,11 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
-use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::PrivatePkcs8KeyDer;
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ClientCertVerifierBuilder, NoClientAuth, WebPkiClientVerifier};
+use rustls::{ServerConfig, SupportedProtocolVersion};
 use tokio::io::AsyncWriteExt;
 use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
@@ -45,17 +46,36 @@ impl Authority {
     }
 
     pub(crate) fn server(&self, params: &CertificateParams, alpn: &[&str]) -> ServerConfig {
+        self.server_asking(params, alpn, Arc::new(NoClientAuth), rustls::ALL_VERSIONS)
+    }
+
+    /// A server that judges client certificates so.
+    pub(crate) fn server_asking(
+        &self,
+        params: &CertificateParams,
+        alpn: &[&str],
+        judge: Arc<dyn ClientCertVerifier>,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> ServerConfig {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.0).unwrap();
         let key = PrivatePkcs8KeyDer::from(key.serialize_der());
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(versions)
             .unwrap()
-            .with_no_client_auth()
+            .with_client_cert_verifier(judge)
             .with_single_cert(vec![certificate.der().clone()], key.into())
             .unwrap();
         config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
         config
+    }
+
+    /// Demands certificates of this authority.
+    pub(crate) fn demanded(&self) -> ClientCertVerifierBuilder {
+        let mut trusted = rustls::RootCertStore::empty();
+        trusted.add(self.0.der().clone()).unwrap();
+        let provider = Arc::new(ring::default_provider());
+        WebPkiClientVerifier::builder_with_provider(Arc::new(trusted), provider)
     }
 }
 
@@ -82,14 +102,14 @@ where
     })
 }
 
-async fn answer_always(_: usize, mut stream: Secured) {
+pub(crate) async fn answer_always(_: usize, mut stream: Secured) {
     while read_request(&mut stream).await.is_some() {
         stream.write_all(OK).await.unwrap();
     }
 }
 
 /// A receiver that speaks HTTP/2.
-fn http2_receiver<F, Fut>(config: ServerConfig, serve: F) -> Route
+pub(crate) fn http2_receiver<F, Fut>(config: ServerConfig, serve: F) -> Route
 where
     F: Fn(Request<Incoming>) -> Fut + Send + Sync + Clone + 'static,
     Fut: Future<Output = Response<Full<Bytes>>> + Send + 'static,
@@ -161,27 +181,16 @@ async fn a_receiver_that_does_not_speak_tls_is_a_tls_failure() {
 }
 
 #[tokio::test]
-async fn a_receiver_that_wants_a_client_certificate_gets_none() {
+async fn a_receiver_that_wants_a_client_certificate_gets_none_unless_the_endpoint_has_one() {
     let authority = Authority::new();
-    let mut trusted = rustls::RootCertStore::empty();
-    trusted.add(authority.0.der().clone()).unwrap();
-    let provider = Arc::new(ring::default_provider());
-    let verifier =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(trusted), Arc::clone(&provider));
-    let key = KeyPair::generate().unwrap();
-    let certificate = certificate_for("a.com").signed_by(&key, &authority.0).unwrap();
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_client_cert_verifier(verifier.build().unwrap())
-        .with_single_cert(
-            vec![certificate.der().clone()],
-            PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
-        )
-        .unwrap();
     for alpn in ["http/1.1", "h2"] {
-        config.alpn_protocols = vec![alpn.into()];
-        let route = secured(config.clone(), answer_always);
+        let config = authority.server_asking(
+            &certificate_for("a.com"),
+            &[alpn],
+            authority.demanded().build().unwrap(),
+            rustls::ALL_VERSIONS,
+        );
+        let route = secured(config, answer_always);
         let bench = bench_with(policy(), route, authority.roots());
         assert_failed(&bench.post("https://a.com/").await, Failure::Tls, "CertificateRequired");
     }

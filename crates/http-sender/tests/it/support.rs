@@ -12,6 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use domain::attempt::{Failure, Outcome};
+use domain::credentials::ClientIdentity;
 use domain::target_url::{TargetUrl, UrlPolicy};
 use engine::sender::{Exchange, Request, Sender};
 use http_sender::HttpSender;
@@ -240,6 +241,11 @@ impl Bench {
         self.sender.send(request(url, timeout)).await
     }
 
+    /// Posts with a client certificate.
+    pub(crate) async fn post_as(&self, url: &str, identity: Option<&ClientIdentity>) -> Exchange {
+        self.sender.send(Request { identity: identity.cloned(), ..request(url, LONG) }).await
+    }
+
     /// The number of the dialled connection that carried a request, seen from the receiver.
     pub(crate) fn dials(&self) -> usize {
         self.network.dials()
@@ -256,6 +262,8 @@ pub(crate) fn request(url: &str, timeout: Duration) -> Request {
         ],
         body: Bytes::from_static(b"{}"),
         timeout,
+        identity: None,
+        credentials: None,
     }
 }
 

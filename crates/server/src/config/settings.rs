@@ -82,7 +82,7 @@ pub fn find(key: &str) -> Option<&'static Setting> {
 }
 
 /// Every option, in the order of `--help`.
-pub static ALL: [Setting; 25] = [
+pub static ALL: [Setting; 29] = [
     Setting {
         key: "listen",
         flag: Some("listen"),
@@ -215,6 +215,16 @@ pub static ALL: [Setting; 25] = [
         about: "Attempts on their way at once to one endpoint that sets no limit of its own",
     },
     Setting {
+        key: "in_flight_per_host_max",
+        flag: Some("in-flight-per-host-max"),
+        variable: "POSTRIDER_IN_FLIGHT_PER_HOST_MAX",
+        shape: Shape::Number,
+        value_name: "NUMBER",
+        default: "64",
+        example: "16",
+        about: "Attempts on their way at once to one host and port, over all accounts",
+    },
+    Setting {
         key: "retry_schedule",
         flag: Some("retry-schedule"),
         variable: "POSTRIDER_RETRY_SCHEDULE",
@@ -223,6 +233,26 @@ pub static ALL: [Setting; 25] = [
         default: "0,5,30,120,600,1800,3600,10800,21600,43200,86400,86400",
         example: "0,5,30,120",
         about: "Seconds before each attempt, for endpoints that set no schedule of their own",
+    },
+    Setting {
+        key: "payloads_kept_days",
+        flag: Some("payloads-kept-days"),
+        variable: "POSTRIDER_PAYLOADS_KEPT_DAYS",
+        shape: Shape::Number,
+        value_name: "DAYS",
+        default: "7",
+        example: "14",
+        about: "Days that the payload of an event is kept that every endpoint got; no longer than records",
+    },
+    Setting {
+        key: "records_kept_days",
+        flag: Some("records-kept-days"),
+        variable: "POSTRIDER_RECORDS_KEPT_DAYS",
+        shape: Shape::Number,
+        value_name: "DAYS",
+        default: "30",
+        example: "90",
+        about: "Days that everything else of an event is kept, and the payload if not all got it",
     },
     Setting {
         key: "probe_endpoints",
@@ -314,6 +344,16 @@ pub static ALL: [Setting; 25] = [
         default: "",
         example: "4",
         about: "Threads that do the work; one per core unless given",
+    },
+    Setting {
+        key: "otlp_endpoint",
+        flag: Some("otlp-endpoint"),
+        variable: "POSTRIDER_OTLP_ENDPOINT",
+        shape: Shape::SecretUrl,
+        value_name: "URL",
+        default: "",
+        example: "http://127.0.0.1:4318",
+        about: "The OpenTelemetry collector that gets the spans of traces that publishers record",
     },
     Setting {
         key: "log",

@@ -74,6 +74,14 @@ fn the_printed_configuration_is_read_back_as_the_same() {
 }
 
 #[test]
+fn payloads_are_kept_no_longer_than_the_records_with_which_they_go() {
+    let flags = Flags::default().with("records_kept_days", "5");
+    let retention = Config::read(flags, Environment::default(), None).unwrap().engine.retention;
+    assert_eq!(retention.records_kept_for, Duration::from_hours(5 * 24));
+    assert_eq!(retention.delivered_payloads_kept_for, retention.records_kept_for);
+}
+
+#[test]
 fn an_emptied_option_is_printed_as_emptied() {
     let file = file("plans = {}");
     let printed = Config::print(Flags::default(), Environment::default(), Some(file.path()));
@@ -148,6 +156,12 @@ fn a_wrong_value_is_refused_in_the_words_of_whoever_gave_it() {
         flag("log", "engine=loud"),
         flag("log_format", "xml"),
         flag("jogg_v2.http_status", "200"),
+        flag("in_flight_per_host_max", "65537"),
+        flag("payloads_kept_days", "4"),
+        flag("records_kept_days", "a month"),
+        flag("otlp_endpoint", "https://collector:4318"),
+        flag("otlp_endpoint", "http://walter:hunter2@collector:4318"),
+        flag("otlp_endpoint", "http://collector:4318/?key=hunter2"),
         flag("egress_proxy", "https://egress:3128"),
         flag("egress_proxy", "http://walter:hunter2@egress"),
     ];

@@ -27,14 +27,21 @@ const ARROWS: [(&str, &[&str]); 9] = [
 const TEST_ONLY: [&str; 2] = ["testkit", "bench"];
 
 /// Technologies, and the only crates that may know them in the product.
-const OWNED: [(&str, &[&str]); 12] = [
+const OWNED: [(&str, &[&str]); 19] = [
     ("axum", &["api", "server"]),
+    ("cel", &["engine"]),
     ("clap", &["bench", "server"]),
     ("getrandom", &["engine"]),
     ("h2", &["http-sender"]),
     ("hickory-resolver", &["http-sender"]),
     ("hyper", &["bench", "http-sender", "server", "testkit"]),
+    ("jsonschema", &["engine"]),
     ("metrics-exporter-prometheus", &["server"]),
+    ("opentelemetry", &["server"]),
+    ("opentelemetry-http", &["server"]),
+    ("opentelemetry-otlp", &["server"]),
+    ("opentelemetry_sdk", &["server"]),
+    ("regex-automata", &["engine"]),
     ("rusqlite", &["bench", "store-sqlite"]),
     ("rustls", &["http-sender"]),
     ("rustls-native-certs", &["http-sender"]),

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use domain::address::AddressPolicy;
 use ipnet::IpNet;
 use proptest::prelude::*;
+use serde_json::Value;
 
+use crate::metrics::{Documented, documented};
 use crate::program::{binary, clean};
 
 /// Flags of other programs that are named there.
@@ -44,6 +46,12 @@ fn file(name: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
+/// Every file in a folder and in those within.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    paths.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
 /// The words of a text that begin like this, as far as they consist of these characters.
 fn words(text: &str, begin: &str, is_of_word: fn(char) -> bool) -> BTreeSet<String> {
     let found = text.match_indices(begin).filter(|(at, _)| {
@@ -78,8 +86,7 @@ async fn every_flag_and_variable_named_there_is_one_of_the_program() {
     }
     let known: BTreeSet<_> = flags(&known).into_iter().chain(variables(&known)).collect();
     let mut seen = 0;
-    for entry in std::fs::read_dir(folder()).unwrap() {
-        let path = entry.unwrap().path();
+    for path in files(&folder()) {
         let text = std::fs::read_to_string(&path).unwrap();
         for name in flags(&text).into_iter().chain(variables(&text)) {
             let is_known = known.contains(&name) || OF_OTHERS.contains(&name.as_str());
@@ -176,4 +183,122 @@ fn the_firewall_refuses_what_the_program_refuses_and_nothing_else() {
         agree(Ipv6Addr::from(v6).into());
         agree(Ipv6Addr::from(global >> 3 | 1 << 125).into());
     });
+}
+
+/// What an expression asks of metrics: their names, each with what it says of labels.
+fn selectors(expression: &str) -> Vec<(String, String)> {
+    let is_of_name = |character: char| character.is_ascii_alphanumeric() || character == '_';
+    let mut found = Vec::new();
+    let mut rest = expression;
+    while let Some(at) = rest.find(is_of_name) {
+        rest = &rest[at..];
+        let end = rest.find(|character| !is_of_name(character)).unwrap_or(rest.len());
+        let (name, after) = rest.split_at(end);
+        if ["postrider_", "process_"].iter().any(|begin| name.starts_with(begin)) {
+            let labels = after.strip_prefix('{').and_then(|labels| labels.split_once('}'));
+            found.push((name.to_owned(), labels.map_or("", |(labels, _)| labels).to_owned()));
+        }
+        rest = after;
+    }
+    found
+}
+
+/// Labels that an expression groups by.
+fn grouped_by(expression: &str) -> BTreeSet<&str> {
+    let groups = expression.split("by (").skip(1).filter_map(|rest| rest.split_once(')'));
+    groups.flat_map(|(labels, _)| labels.split(',').map(str::trim)).collect()
+}
+
+/// Holds what an expression asks for to the documented metrics.
+fn check_expression(expression: &str, documented: &[Documented]) -> usize {
+    let mut known_labels = BTreeSet::from(["le".to_owned()]);
+    let selectors = selectors(expression);
+    for (name, labels) in &selectors {
+        let metric = documented.iter().find(|metric| metric.series().contains(name));
+        let metric = metric.unwrap_or_else(|| panic!("no metric {name}: {expression}"));
+        known_labels.extend(metric.label.clone());
+        // Prometheus itself adds the job.
+        let own = labels.split(',').filter(|label| !label.is_empty() && !label.starts_with("job="));
+        for label in own {
+            let (label, values) = label.split_once('=').unwrap();
+            assert_eq!(metric.label.as_deref(), Some(label), "{expression}");
+            for value in values.trim_start_matches('~').trim_matches('"').split('|') {
+                assert!(metric.values.contains(value), "{label}={value}: {expression}");
+            }
+        }
+    }
+    for label in grouped_by(expression) {
+        assert!(known_labels.contains(label), "no label {label}: {expression}");
+    }
+    let balance =
+        |open, close| expression.matches(open).count() == expression.matches(close).count();
+    assert!(balance('(', ')') && balance('{', '}') && balance('[', ']'), "{expression}");
+    selectors.len()
+}
+
+/// Every value of this name in a JSON document.
+fn named<'a>(document: &'a Value, name: &str, found: &mut Vec<&'a str>) {
+    match document {
+        Value::Object(members) => {
+            for (member, value) in members {
+                match value {
+                    Value::String(text) if member == name => found.push(text),
+                    value => named(value, name, found),
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| named(item, name, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_dashboard_shows_metrics_that_there_are() {
+    let dashboard: Value = serde_json::from_str(&file("grafana/postrider.json")).unwrap();
+    let documented = documented();
+    let mut expressions = Vec::new();
+    named(&dashboard, "expr", &mut expressions);
+    let metrics: usize =
+        expressions.iter().map(|expression| check_expression(expression, &documented)).sum();
+    assert!(metrics >= 50, "only {metrics} metrics are shown");
+    let panels = dashboard["panels"].as_array().unwrap();
+    let ids: BTreeSet<_> = panels.iter().map(|panel| panel["id"].as_u64().unwrap()).collect();
+    assert_eq!(ids.len(), panels.len(), "every panel has an id of its own");
+}
+
+#[test]
+fn every_alert_watches_metrics_that_there_are_and_says_what_to_do() {
+    let text = file("prometheus/postrider.rules.yml");
+    let documented = documented();
+    let alerts: Vec<&str> = text.split("\n      - alert: ").skip(1).collect();
+    let mut names = BTreeSet::new();
+    for alert in &alerts {
+        let (name, rest) = alert.split_once('\n').unwrap();
+        assert!(names.insert(name), "{name} is there twice");
+        let mut fields: Vec<(&str, String)> = Vec::new();
+        for line in rest.lines().filter(|line| !line.trim().is_empty()) {
+            let depth = line.len() - line.trim_start().len();
+            assert!(depth >= 8 && depth % 2 == 0 && !line.contains('\t'), "{name}: {line:?}");
+            let field = line.trim().split_once(':');
+            if let Some((key, value)) = field.filter(|(key, _)| !key.contains([' ', '(', '{'])) {
+                fields.push((key, value.trim().to_owned()));
+            } else {
+                let (_, value) = fields.last_mut().unwrap();
+                value.push(' ');
+                value.push_str(line.trim());
+            }
+        }
+        let field = |key: &str| {
+            let found = fields.iter().find(|(known, _)| *known == key);
+            found.map(|(_, value)| value.trim_start_matches(['|', '>', '-', ' ']))
+        };
+        let expression = field("expr").unwrap();
+        let is_of_ours = check_expression(expression, &documented) > 0;
+        assert!(is_of_ours || expression.contains("up{"), "{name}: {expression}");
+        assert!(["page", "ticket"].contains(&field("severity").unwrap()), "{name}");
+        assert!(field("summary").unwrap().ends_with('.'), "{name} has no summary");
+        assert!(field("runbook").unwrap().len() > 100, "{name} does not say what to do");
+    }
+    assert!(names.len() >= 9, "{names:?}");
+    assert!(text.starts_with('#') && text.contains("\ngroups:\n  - name: postrider\n"));
 }

@@ -3,7 +3,10 @@
 use store::queue::{LaneRoom, Queue as _};
 
 use super::{Scene, body};
-use crate::{SqliteStore, audit, claim, filing, history, open, queue, source};
+use crate::{
+    SqliteStore, audit, claim, filing, history, open, ordering, queue, replays, retention, source,
+    walk,
+};
 
 /// Deliveries in the backlog of these tests.
 const BACKLOG: usize = 50_000;
@@ -39,6 +42,19 @@ async fn no_question_scans_or_sorts() {
                 (source::EVENTS_OF, "PRIMARY KEY (account=? AND id<?)"),
                 (source::DELIVERIES, "PRIMARY KEY (id<?)"),
                 (source::DELIVERIES_OF, "PRIMARY KEY (endpoint=? AND id<?)"),
+                (source::EVENTS_OF_AFTER, "PRIMARY KEY (account=? AND id>?)"),
+                (ordering::SELECT_FIRST, "PRIMARY KEY (endpoint=? AND key=?)"),
+                (ordering::SELECT_HEAD, "PRIMARY KEY (endpoint=? AND key=?)"),
+                (ordering::COUNT_BEHIND, "PRIMARY KEY (endpoint=?)"),
+                (retention::SELECT_NEXT_EVENT, "SEARCH events USING INTEGER PRIMARY KEY (rowid>?)"),
+                (retention::SELECT_KEPT_LONGER, "PRIMARY KEY (pass=? AND owed_since<?)"),
+                (retention::SELECT_PENDING, "INTEGER PRIMARY KEY (rowid>?)"),
+                (walk::SELECT_FROM, "PRIMARY KEY (account=? AND id>?)"),
+                (replays::COUNT_RUNNING, "replays_running_by_endpoint (endpoint=?)"),
+                (replays::SELECT_RUNNING, "replays_running (id>?)"),
+                (replays::LIST, "PRIMARY KEY (id<?)"),
+                (replays::LIST_OF_ACCOUNT, "replays_by_account (account=? AND id<?)"),
+                (replays::LIST_OF_ENDPOINT, "replays_by_endpoint (endpoint=? AND id<?)"),
                 (audit::SELECT_ALL, "INTEGER PRIMARY KEY (rowid<?)"),
                 (audit::SELECT_OF_ACCOUNT, "audit_by_account (account=? AND rowid<?)"),
             ] {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use domain::attempt::{Attempt, Outcome, Phases};
+use domain::credentials::{ClientCredentials, ClientIdentity, TokenRequest};
 use domain::custom_headers::CustomHeaders;
 use domain::delivery::{DeliveryState, EndReason, Transition};
 use domain::endpoint::{Endpoint, EndpointChange};
@@ -13,6 +14,7 @@ use domain::id::{DeliveryId, EndpointId, EventId};
 use domain::page::PageRequest;
 use domain::sealing::{KEY_BYTES, KeyRing, SealingKey};
 use domain::secret::{SECRET_BYTES, SigningSecret};
+use domain::target_url::TargetUrl;
 use domain::testing::{TEST_START, an_endpoint};
 use store::StoreError;
 use store::catalogue::{Catalogue as _, SecretRotated};
@@ -94,9 +96,22 @@ impl Scene {
         assert_eq!(self.store.accept(self.session, vec![new]).await.unwrap(), [Accepted::New]);
     }
 
-    async fn give_headers(&self, endpoint: &Endpoint) {
+    async fn give_texts(&self, endpoint: &Endpoint) {
         let headers = CustomHeaders::new(vec![("X-Token".to_owned(), HEADER.to_owned())]).unwrap();
-        let change = EndpointChange { headers: Some(headers), ..EndpointChange::default() };
+        let credentials = ClientCredentials::new(TokenRequest {
+            token_url: TargetUrl::from_stored("https://login.customer.com/token").unwrap(),
+            client_id: "client-id-to-be-hidden".to_owned(),
+            client_secret: "client-secret-to-be-hidden".to_owned(),
+            scope: Some("scope-to-be-hidden".to_owned()),
+            audience: None,
+        });
+        let identity = ClientIdentity::new("chain-to-be-hidden", "private-key-to-be-hidden");
+        let change = EndpointChange {
+            headers: Some(headers),
+            client_identity: Some(Some(identity)),
+            client_credentials: Some(Some(credentials)),
+            ..EndpointChange::default()
+        };
         let note = note_at(TEST_START);
         self.store
             .change_endpoint(self.account.id, endpoint.id, change, note)
@@ -124,10 +139,10 @@ fn names(error: &StoreError, what: &str) {
 }
 
 #[tokio::test]
-async fn no_file_shows_a_secret_a_header_a_payload_or_what_was_sent_and_answered() {
+async fn no_file_shows_a_secret_a_header_a_credential_a_payload_or_what_was_sent_and_answered() {
     let scene = Scene::open().await;
     let pepper = scene.store.read_or_create_pepper([0xa7; 32]).await.unwrap();
-    scene.give_headers(&scene.endpoint).await;
+    scene.give_texts(&scene.endpoint).await;
     scene.rotate(scene.endpoint.id, 0xb2, Duration::ZERO).await;
     scene.rotate(scene.endpoint.id, 0xc3, DAY).await;
     for number in 1..=5 {
@@ -170,6 +185,18 @@ async fn a_sealed_text_moved_to_another_place_does_not_open() {
     scene.tamper("UPDATE endpoints SET previous_secret = secret WHERE previous_secret > ''").await;
     names(&read().await.unwrap_err(), "endpoints.previous_secret");
     scene.tamper("UPDATE endpoints SET previous_secret = NULL").await;
+    scene.give_texts(&other).await;
+    for (tampering, column) in [
+        ("UPDATE endpoints SET client_identity = client_credentials", "endpoints.client_identity"),
+        (
+            "UPDATE endpoints SET client_identity = NULL, client_credentials = secret",
+            "endpoints.client_credentials",
+        ),
+    ] {
+        scene.tamper(tampering).await;
+        names(&read().await.unwrap_err(), column);
+    }
+    scene.tamper("UPDATE endpoints SET client_credentials = NULL").await;
 
     let (first, second) = (scene.publish_and_fail(1).await, scene.publish_and_fail(2).await);
     scene
@@ -224,13 +251,14 @@ async fn keys_are_exchanged_in_steps_while_reads_and_accepts_go_on() {
         let create = scene.store.create_endpoint(endpoint, 10_000, note_at(TEST_START));
         create.await.unwrap();
     }
-    scene.give_headers(&scene.endpoint).await;
+    scene.give_texts(&scene.endpoint).await;
     scene.rotate(scene.endpoint.id, 9, DAY).await;
     scene.publish_at_present(1, body()).await;
     let roster = scene.store.read_roster(scene.account.id).await.unwrap();
     let (old, new) = (a_key(1), a_key(2));
-    // Secret and headers of each endpoint, a previous secret, the pepper and a data key.
-    let texts = 2 * ENDPOINTS + 3;
+    // Secret and headers of each endpoint, a previous secret, a client certificate, client
+    // credentials, the pepper and a data key.
+    let texts = 2 * ENDPOINTS + 5;
     assert_eq!(scene.store.sealing_keys().await.unwrap(), [(old.id(), texts)]);
     assert_eq!(scene.store.reseal(STEP).await.unwrap(), 0, "nothing is sealed under another key");
 

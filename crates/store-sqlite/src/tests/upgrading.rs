@@ -1,4 +1,5 @@
-//! A file of schema 1, which kept everything in clear, is sealed when it is opened.
+//! Files of earlier schemas are brought to the present one when they are opened: what schema 1 kept
+//! in clear is sealed, and every file gives space back to the disk from then on.
 
 use std::path::Path;
 
@@ -6,7 +7,10 @@ use bytes::Bytes;
 use domain::account::Username;
 use domain::attempt::Outcome;
 use domain::custom_headers::CustomHeaders;
+use domain::endpoint::Metadata;
 use domain::id::{AccountId, DeliveryId, EndpointId, EventId};
+use domain::ordering::DeliveryOrder;
+use domain::sealing::Binding;
 use domain::secret::{SECRET_BYTES, SigningSecret};
 use rusqlite::{Connection, params};
 use store::catalogue::Catalogue as _;
@@ -128,6 +132,7 @@ async fn a_file_that_kept_all_in_clear_is_sealed_to_its_last_byte_and_reads_back
 
     let store = SqliteStore::open(&path, a_vault()).unwrap();
     assert_eq!(found_in_clear(directory.path(), &texts), None);
+    assert_eq!(auto_vacuum(&path), 2);
     assert!(holds_sealed(&path).unwrap());
     assert_eq!(store.read_or_create_pepper([1; 32]).await.unwrap(), [0xa7; 32]);
     let roster = store.read_roster(ACCOUNT).await.unwrap().unwrap();
@@ -217,4 +222,79 @@ async fn a_file_that_cannot_be_written_anew_is_served_and_written_anew_at_a_late
     drop(connection);
     drop(SqliteStore::open(&path, a_vault()).unwrap());
     assert_eq!(found_in_clear(directory.path(), &texts), None);
+}
+
+/// How the file treats its free pages; 2 is incremental.
+fn auto_vacuum(path: &Path) -> i64 {
+    let connection = Connection::open(path).unwrap();
+    connection.pragma_query_value(None, "auto_vacuum", |row| row.get(0)).unwrap()
+}
+
+#[tokio::test]
+async fn a_file_of_schema_2_keeps_its_deliveries_and_gives_space_back_from_then_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("postrider.db");
+    let vault = a_vault();
+    let mut connection = Connection::open(&path).unwrap();
+    migrate(&mut connection, &MIGRATIONS[..2], &vault).unwrap();
+    connection.pragma_update(None, "journal_mode", "wal").unwrap();
+    let write = |sql: &str, parameters: &[&dyn rusqlite::ToSql]| {
+        connection.prepare_cached(sql).unwrap().execute(parameters).unwrap();
+    };
+    write(
+        "INSERT INTO accounts VALUES (?1, 'customer', 'standard', NULL, NULL, 1, 0, 3)",
+        params![ACCOUNT.to_bytes()],
+    );
+    let to = endpoint(1);
+    write(
+        "INSERT INTO endpoints VALUES (?1, ?2, 'standard', 'https://hooks.customer.com/', \
+         ?3, NULL, NULL, NULL, NULL, NULL, NULL, ?4, NULL, NULL, 0, 0)",
+        params![
+            to.to_bytes(),
+            ACCOUNT.to_bytes(),
+            vault.seal_secret(&Binding::Secret(ACCOUNT, to), secret(1).reveal().as_bytes()),
+            vault.seal_secret(&Binding::Headers(ACCOUNT, to), b""),
+        ],
+    );
+    let event = EventId::from_u128(1);
+    let sealed = vault.seal_data(&Binding::Body(ACCOUNT, event), body(1).as_bytes());
+    let deliveries = [1, 2].map(|number| DeliveryId::from_u128(number).to_bytes());
+    write(
+        "INSERT INTO events VALUES (1, ?1, ?2, 'video.created', 0, 0, '', ?3, x'', 8, 1, ?4)",
+        params![
+            event.to_bytes(),
+            ACCOUNT.to_bytes(),
+            [deliveries[0], to.to_bytes()].concat(),
+            sealed
+        ],
+    );
+    for id in deliveries {
+        write(
+            "INSERT INTO deliveries VALUES (?1, 1, ?2, 0, NULL, 0, 0, NULL, 0, 0, NULL, NULL, 0, 0)",
+            params![id, to.to_bytes()],
+        );
+    }
+    write("INSERT INTO replays VALUES (1, ?1)", params![deliveries[1]]);
+    write(
+        "INSERT INTO deliveries_by_endpoint VALUES (?1, ?2)",
+        params![to.to_bytes(), deliveries[1]],
+    );
+    write("UPDATE counts SET events = 1, created = 2, pending = 2", &[]);
+    drop(connection);
+    assert_eq!(auto_vacuum(&path), 0);
+
+    let store = SqliteStore::open(&path, a_vault()).unwrap();
+    assert_eq!(auto_vacuum(&path), 2);
+    let found = store.find_endpoint(to).await.unwrap().unwrap();
+    assert_eq!((found.order, found.filter, found.rate), (DeliveryOrder::Any, None, None));
+    assert_eq!(found.metadata, Metadata::default());
+    let now = domain::testing::TEST_START;
+    let session = store.begin_session(now).await.unwrap();
+    let lanes = vec![LaneRoom { endpoint: to, room: 9 }];
+    let claims = store.claim_due(session, now, lanes).await.unwrap();
+    let told: Vec<_> = claims[0].claimed.iter().map(|it| (it.is_replay, it.is_ordered)).collect();
+    assert_eq!(told, [(false, false), (true, false)]);
+    let detail = store.read_event(event).await.unwrap().unwrap();
+    assert_eq!(detail.deliveries.len(), 2);
+    assert_eq!((detail.event.event.deliver_at, detail.event.event.trace), (None, None));
 }

@@ -28,7 +28,7 @@ pub async fn an_event_and_its_deliveries_read_back_as_they_were_accepted(scene: 
     new.event.entity_ids = (0..ENTITY_IDS_MAX)
         .map(|number| EntityId::parse(&format!("\"ü\" {number}")).unwrap())
         .collect();
-    new.not_made = [NoDelivery::NotSubscribed, NoDelivery::Entity, NoDelivery::Disabled]
+    new.not_made = NoDelivery::ALL
         .into_iter()
         .map(|reason| (EndpointId::from_u128(900 + reason as u128), reason))
         .collect();

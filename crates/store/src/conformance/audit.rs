@@ -6,6 +6,7 @@ use domain::audit::{AuditEntry, CHAIN_START, first_break};
 use domain::delivery::{Delivery, StateName};
 use domain::limits::PAGE_SIZE_MAX;
 use domain::page::{Page, PageRequest};
+use domain::replay::{Replay, ReplayState};
 
 use crate::audit::AuditFilter;
 use crate::history::{DeliveryFilter, EventFilter, EventWithData};
@@ -27,6 +28,7 @@ pub async fn audit(store: &dyn Store) {
         event_is_whole(store, event).await;
     }
     lanes_lead_to_pending_deliveries(store, &deliveries).await;
+    replays_are_whole(store).await;
     log_is_unbroken(store).await;
 }
 
@@ -43,7 +45,14 @@ async fn counts_balance(store: &dyn Store, visible: &[Delivery]) {
 
 async fn delivery_is_whole(store: &dyn Store, delivery: &Delivery) {
     let pending = delivery.state.name() == StateName::Pending;
-    assert_eq!(delivery.due_at.is_some(), pending, "{delivery:?}");
+    let waits = delivery.waits_for.is_some();
+    assert_eq!(delivery.due_at.is_some(), pending && !waits, "{delivery:?}");
+    assert!(pending || !waits, "what has ended waits for nothing: {delivery:?}");
+    if let Some(head) = delivery.waits_for {
+        let head = store.read_delivery(head).await.unwrap().expect("what is waited for is there");
+        assert_eq!(head.state.name(), StateName::Pending, "{delivery:?} waits for {head:?}");
+        assert_eq!((head.waits_for, head.endpoint), (None, delivery.endpoint));
+    }
     assert_eq!(delivery.ended_at.is_some(), !pending, "{delivery:?}");
     let read = store.read_delivery(delivery.id).await.unwrap();
     assert_eq!(read.as_ref(), Some(delivery), "a detail says what the list says");
@@ -80,6 +89,24 @@ async fn lanes_lead_to_pending_deliveries(store: &dyn Store, deliveries: &[Deliv
         let due = due.expect("a lane that waits has a pending delivery");
         assert!(due.contains(&lane.due_at), "a lane is due when one of its deliveries is");
     }
+}
+
+async fn replays_are_whole(store: &dyn Store) {
+    let page = store.list_replays(None, None, PageRequest::LARGEST).await.unwrap();
+    for replay in &page.items {
+        let read = store.read_replay(replay.id).await.unwrap();
+        assert_eq!(read.as_ref(), Some(replay), "a detail says what the list says");
+        let runs = replay.state == ReplayState::Running;
+        assert_eq!(replay.ended_at.is_some(), !runs, "{replay:?}");
+        assert!(replay.created <= replay.looked_at, "{replay:?}");
+        assert!(replay.through.is_some() || replay.looked_at == 0, "{replay:?}");
+        let account = store.read_account(replay.account).await.unwrap();
+        assert!(account.is_some(), "whose it is can be seen: {replay:?}");
+    }
+    let runs = |replay: &&Replay| replay.state == ReplayState::Running;
+    let running: Vec<_> = page.items.iter().rev().filter(runs).cloned().collect();
+    let answered = store.running_replays(None, PAGE_SIZE_MAX).await.unwrap();
+    assert_eq!(answered, running, "those that run are those listed as such");
 }
 
 async fn log_is_unbroken(store: &dyn Store) {

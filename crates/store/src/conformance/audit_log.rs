@@ -1,16 +1,13 @@
-//! The audit log: an entry for every change, none for what did not happen, all in one chain.
+//! The audit log: entries that read back as they were written, all in one chain.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::account::{Account, AccountChange};
+use domain::account::AccountChange;
 use domain::audit::{Actor, AuditAction, AuditEntry, AuditNote, CHAIN_START, first_break, link};
-use domain::delivery::Transition;
-use domain::endpoint::EndpointChange;
-use domain::id::{AccountId, EndpointId, EventId, KeyId};
+use domain::id::{AccountId, KeyId};
 use domain::limits::PAGE_ROWS_SCANNED_MAX;
 use domain::page::PageRequest;
-use domain::secret::{SECRET_BYTES, SigningSecret};
 
 use super::Scene;
 use super::audit::{all_entries, paged_entries};
@@ -18,13 +15,12 @@ use super::paging::pages_hold;
 use super::rotation::rotate;
 use super::scene::at_once;
 use crate::audit::AuditFilter;
-use crate::catalogue::{AccountCreated, DeletedHistory, EndpointCreated, SecretRotated};
-use crate::queue::{Added, GivenBack};
+use crate::catalogue::EndpointCreated;
 
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A note that no other note is equal to.
-fn a_note(
+pub(super) fn a_note(
     scene: &mut Scene,
     action: AuditAction,
     account: impl Into<Option<AccountId>>,
@@ -41,145 +37,15 @@ fn a_note(
 }
 
 /// What the log says, oldest first; fails if the chain is broken.
-async fn log(scene: &Scene) -> Vec<AuditNote> {
+pub(super) async fn log(scene: &Scene) -> Vec<AuditNote> {
     let entries = all_entries(&*scene.store).await;
     assert_eq!(first_break(0, CHAIN_START, &entries), None, "{entries:?}");
     entries.into_iter().map(|entry| entry.note).collect()
 }
 
 /// How many entries there are.
-async fn length(scene: &Scene) -> usize {
+pub(super) async fn length(scene: &Scene) -> usize {
     log(scene).await.len()
-}
-
-fn a_secret() -> SigningSecret {
-    SigningSecret::from_random(&[5; SECRET_BYTES])
-}
-
-pub async fn each_change_leaves_one_entry_with_its_note(scene: &mut Scene) {
-    let account = scene.new_account();
-    let (key, id) = (scene.new_key(Some(&account)), account.id);
-    let second_key = scene.new_key(Some(&account));
-    let endpoint = scene.new_endpoint(&account);
-    let mut expected = Vec::new();
-    let mut note = |scene: &mut Scene, action| {
-        scene.pass(SECOND);
-        let note = a_note(scene, action, id);
-        expected.push(note.clone());
-        note
-    };
-    let noted = note(scene, AuditAction::AccountCreated);
-    scene.store.create_account(account.clone(), key, noted).await.unwrap();
-    let noted = note(scene, AuditAction::AccountChanged);
-    scene.store.change_account(id, AccountChange::default(), noted).await.unwrap();
-    let noted = note(scene, AuditAction::KeyCreated);
-    scene.store.create_key(second_key.clone(), noted).await.unwrap();
-    let noted = note(scene, AuditAction::KeyRevoked);
-    scene.store.delete_key(Some(id), second_key.id, noted).await.unwrap();
-    let noted = note(scene, AuditAction::EndpointCreated);
-    scene.store.create_endpoint(endpoint.clone(), 20, noted).await.unwrap();
-    let noted = note(scene, AuditAction::EndpointChanged);
-    let change = EndpointChange::default();
-    scene.store.change_endpoint(id, endpoint.id, change, noted).await.unwrap();
-    let noted = note(scene, AuditAction::SecretRotated);
-    scene.store.rotate_secret(id, endpoint.id, a_secret(), SECOND, noted).await.unwrap();
-    let noted = note(scene, AuditAction::SecretRevealed);
-    scene.store.note(vec![noted]).await.unwrap();
-    let event = scene.publish(&account, &[]).await.event;
-    let (session, new) = (scene.session, scene.new_delivery(endpoint.id));
-    let noted = note(scene, AuditAction::DeliveryReplayed);
-    scene.store.add_delivery(session, id, event, new, noted).await.unwrap();
-    let noted = note(scene, AuditAction::EndpointDeleted);
-    let history = DeletedHistory::Keep;
-    scene.store.delete_endpoint(id, endpoint.id, history, noted).await.unwrap();
-    let noted = note(scene, AuditAction::AccountDeleted);
-    scene.store.delete_account(id, noted).await.unwrap();
-    assert_eq!(log(scene).await, expected);
-}
-
-pub async fn an_account_or_key_that_is_not_changed_leaves_no_entry(scene: &mut Scene) {
-    let (account, other) = (scene.account().await, scene.account().await);
-    let twin = Account { username: account.username.clone(), ..scene.new_account() };
-    let key = scene.new_key(Some(&twin));
-    let operator_key = scene.new_key(None);
-    scene.store.create_key(operator_key.clone(), scene.note()).await.unwrap();
-    let before = length(scene).await;
-    let (store, note) = (&scene.store, || scene.note());
-    let created = store.create_account(twin.clone(), key.clone(), note()).await.unwrap();
-    assert_eq!(created, AccountCreated::UsernameTaken);
-    let change = AccountChange::default();
-    assert_eq!(store.change_account(twin.id, change, note()).await.unwrap(), None);
-    assert!(!store.delete_account(twin.id, note()).await.unwrap());
-    assert!(!store.create_key(key.clone(), note()).await.unwrap());
-    for (owner, key) in [(None, key.id), (Some(other.id), operator_key.id)] {
-        assert_eq!(store.delete_key(owner, key, note()).await.unwrap(), None);
-    }
-    assert_eq!(length(scene).await, before);
-}
-
-pub async fn an_endpoint_that_is_not_changed_leaves_no_entry(scene: &mut Scene) {
-    let (account, endpoint) = scene.account_with_endpoint().await;
-    let other = scene.account().await;
-    let nobody = scene.new_account();
-    rotate(scene, &endpoint, SECOND).await;
-    let before = length(scene).await;
-    let one_too_many = scene.new_endpoint(&account);
-    let orphan = scene.new_endpoint(&nobody);
-    let again = rotate(scene, &endpoint, SECOND).await;
-    assert!(matches!(again, SecretRotated::StillOverlapping(_)), "{again:?}");
-    let (store, note) = (&scene.store, || scene.note());
-    let created = store.create_endpoint(one_too_many, 1, note()).await.unwrap();
-    assert_eq!(created, EndpointCreated::LimitReached);
-    let created = store.create_endpoint(orphan, 1, note()).await.unwrap();
-    assert_eq!(created, EndpointCreated::NoAccount);
-    let absent = EndpointId::from_u128(998);
-    for (account, id) in [(other.id, endpoint.id), (account.id, absent)] {
-        let change = EndpointChange::default();
-        assert_eq!(store.change_endpoint(account, id, change, note()).await.unwrap(), None);
-        let history = DeletedHistory::Remove;
-        assert!(!store.delete_endpoint(account, id, history, note()).await.unwrap());
-        let rotated = store.rotate_secret(account, id, a_secret(), SECOND, note()).await.unwrap();
-        assert_eq!(rotated, SecretRotated::NoEndpoint);
-    }
-    assert_eq!(length(scene).await, before);
-}
-
-pub async fn a_replay_that_is_not_made_leaves_no_entry(scene: &mut Scene) {
-    let (account, endpoint) = scene.account_with_endpoint().await;
-    let (other, foreign) = scene.account_with_endpoint().await;
-    let event = scene.publish(&account, &[]).await.event;
-    let before = length(scene).await;
-    let session = scene.session;
-    let cases = [
-        (other.id, event, foreign.id, Added::NoEvent),
-        (account.id, EventId::from_u128(999), endpoint.id, Added::NoEvent),
-        (account.id, event, foreign.id, Added::NoEndpoint),
-        (account.id, event, EndpointId::from_u128(998), Added::NoEndpoint),
-    ];
-    for (account, event, endpoint, expected) in cases {
-        let (new, note) = (scene.new_delivery(endpoint), scene.note());
-        let added = scene.store.add_delivery(session, account, event, new, note).await.unwrap();
-        assert_eq!(added, expected);
-    }
-    assert_eq!(length(scene).await, before);
-}
-
-pub async fn deliveries_go_their_way_without_entries(scene: &mut Scene) {
-    let (account, endpoint) = scene.account_with_endpoint().await;
-    let key = scene.new_key(None);
-    scene.store.create_key(key.clone(), scene.note()).await.unwrap();
-    let before = length(scene).await;
-    scene.publish(&account, &[&endpoint]).await;
-    let lease = scene.claim_only(&endpoint).await;
-    scene.store.begin_trial(lease).await.unwrap();
-    scene.give_back_as(lease, GivenBack::Unanswered).await;
-    scene.attempt_only(&endpoint, Transition::RetryAt(scene.now)).await;
-    scene.set_aside(scene.claim_only(&endpoint).await).await;
-    scene.store.note_key_uses(vec![(key.id, scene.now)]).await.unwrap();
-    scene.store.read_or_create_pepper([1; 32]).await.unwrap();
-    scene.lose_session().await;
-    scene.clean_all().await;
-    assert_eq!(length(scene).await, before);
 }
 
 pub async fn an_entry_reads_back_as_its_note_was_written(scene: &mut Scene) {

@@ -5,19 +5,24 @@ use std::time::Duration;
 
 use domain::account::{Account, AccountChange};
 use domain::contract::Contract;
+use domain::credentials::{ClientCredentials, ClientIdentity, TokenRequest};
 use domain::custom_headers::CustomHeaders;
 use domain::endpoint::{
-    DisabledReason, Endpoint, EndpointChange, EndpointStatus, MaxInFlight, RetrySchedule,
+    AttemptTimeout, DisabledReason, Endpoint, EndpointChange, EndpointStatus, MaxInFlight,
+    Metadata, RatePerSecond, RetrySchedule,
 };
 use domain::event::EntityId;
+use domain::filter::FilterText;
 use domain::id::EndpointId;
+use domain::limits::RATE_PER_SECOND_MAX;
+use domain::ordering::DeliveryOrder;
 use domain::page::PageRequest;
-use domain::subscription::Subscription;
+use domain::subscription::{EventPattern, Subscription};
 use domain::target_url::TargetUrl;
 use domain::testing::{an_account, an_endpoint};
 
 use super::Scene;
-use super::scene::{at_once, event_type};
+use super::scene::at_once;
 use crate::catalogue::{DeletedHistory, EndpointCreated};
 
 /// A change of every field.
@@ -25,17 +30,43 @@ fn change_of_everything() -> EndpointChange {
     let headers = [("X-Team", "video"), ("authorization", "Bearer a b")];
     let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let waits = [0, 7, 604_800].map(Duration::from_secs);
+    let metadata = [("team", "video"), ("a b", ""), ("\u{fc}", "\"quoted\"\n")];
+    let metadata = metadata.map(|(name, text)| (name.to_owned(), text.to_owned()));
     EndpointChange {
         url: Some(TargetUrl::from_stored("http://10.0.0.1:8443/a%20b?c=d&e").unwrap()),
         status: Some(EndpointStatus::Disabled(DisabledReason::Requested)),
-        subscription: Some(Subscription::listed(["b", "a.c"].map(event_type))),
+        subscription: Some(subscription_to(&["b", "video.*", "a.c", "x*"])),
         entity_id: Some(Some(EntityId::parse("projekt ß").unwrap())),
         description: Some(Some("für alle\nZwecke".to_owned())),
         headers: Some(CustomHeaders::new(headers.to_vec()).unwrap()),
         max_in_flight: Some(Some(MaxInFlight::new(3).unwrap())),
         retry_schedule: Some(Some(RetrySchedule::new(waits.to_vec()).unwrap())),
-        ..EndpointChange::default()
+        filter: Some(Some(FilterText::from_stored("data.title == \"\u{fc}\" && data.n > 60"))),
+        order: Some(DeliveryOrder::FifoByKey),
+        rate: Some(Some(RatePerSecond::new(u64::from(RATE_PER_SECOND_MAX)).unwrap())),
+        timeout: Some(Some(AttemptTimeout::from_seconds(7).unwrap())),
+        metadata: Some(Metadata::new(metadata.into()).unwrap()),
+        client_identity: Some(Some(ClientIdentity::new(
+            "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n",
+            "-----BEGIN PRIVATE KEY-----\nBB==\n-----END PRIVATE KEY-----\n",
+        ))),
+        client_credentials: Some(Some(client_credentials(Some("read write"), Some("hooks")))),
     }
+}
+
+fn client_credentials(scope: Option<&str>, audience: Option<&str>) -> ClientCredentials {
+    ClientCredentials::new(TokenRequest {
+        token_url: TargetUrl::from_stored("https://login.customer.com/token?a=b").unwrap(),
+        client_id: "client \u{e4}".to_owned(),
+        client_secret: "top secret".to_owned(),
+        scope: scope.map(str::to_owned),
+        audience: audience.map(str::to_owned),
+    })
+}
+
+/// A subscription to names and beginnings of names.
+fn subscription_to(patterns: &[&str]) -> Subscription {
+    Subscription::listed(patterns.iter().map(|it| EventPattern::parse(it).unwrap()))
 }
 
 /// One change per field, setting it, and one per field that can be taken back, doing so.
@@ -51,7 +82,15 @@ fn changes_of_one_field() -> Vec<EndpointChange> {
         EndpointChange { headers: all.headers, ..none() },
         EndpointChange { max_in_flight: all.max_in_flight, ..none() },
         EndpointChange { retry_schedule: all.retry_schedule, ..none() },
-        EndpointChange { status: Some(EndpointStatus::Disabled(DisabledReason::Gone)), ..none() },
+        EndpointChange { filter: all.filter, ..none() },
+        EndpointChange { order: all.order, ..none() },
+        EndpointChange { rate: all.rate, ..none() },
+        EndpointChange { timeout: all.timeout, ..none() },
+        EndpointChange { metadata: all.metadata, ..none() },
+        EndpointChange { client_identity: all.client_identity, ..none() },
+        EndpointChange { client_credentials: all.client_credentials, ..none() },
+        EndpointChange { subscription: Some(subscription_to(&["video.created"])), ..none() },
+        EndpointChange { subscription: Some(subscription_to(&["video.*"])), ..none() },
         EndpointChange { subscription: Some(Subscription::Listed(Vec::new())), ..none() },
         EndpointChange { status: Some(EndpointStatus::Enabled), ..none() },
         EndpointChange { subscription: Some(Subscription::All), ..none() },
@@ -60,8 +99,25 @@ fn changes_of_one_field() -> Vec<EndpointChange> {
         EndpointChange { headers: Some(CustomHeaders::default()), ..none() },
         EndpointChange { max_in_flight: Some(None), ..none() },
         EndpointChange { retry_schedule: Some(None), ..none() },
+        EndpointChange { filter: Some(None), ..none() },
+        EndpointChange { rate: Some(None), ..none() },
+        EndpointChange { timeout: Some(None), ..none() },
+        EndpointChange { metadata: Some(Metadata::default()), ..none() },
+        EndpointChange { client_identity: Some(None), ..none() },
+        EndpointChange { client_credentials: Some(Some(client_credentials(None, None))), ..none() },
+        EndpointChange { client_credentials: Some(None), ..none() },
         none(),
     ]
+}
+
+/// One change to each value of what has few.
+fn changes_of_choice() -> Vec<EndpointChange> {
+    let status = DisabledReason::ALL.into_iter().map(EndpointStatus::Disabled);
+    let status = status.chain([EndpointStatus::Enabled]).map(Some);
+    let status = status.map(|status| EndpointChange { status, ..EndpointChange::default() });
+    let order = DeliveryOrder::ALL.into_iter().rev().map(Some);
+    let order = order.map(|order| EndpointChange { order, ..EndpointChange::default() });
+    status.chain(order).collect()
 }
 
 async fn account_of(scene: &mut Scene, contract: Contract) -> Account {
@@ -91,7 +147,7 @@ pub async fn an_endpoint_reads_back_as_it_was_created(scene: &mut Scene) {
 
 pub async fn a_change_of_an_endpoint_changes_what_it_names_and_answers_it(scene: &mut Scene) {
     let (account, mut endpoint) = scene.account_with_endpoint().await;
-    for change in changes_of_one_field() {
+    for change in changes_of_one_field().into_iter().chain(changes_of_choice()) {
         scene.pass(Duration::from_millis(1));
         change.clone().apply(&mut endpoint, scene.now);
         let changed = scene.store.change_endpoint(account.id, endpoint.id, change, scene.note());
@@ -99,6 +155,18 @@ pub async fn a_change_of_an_endpoint_changes_what_it_names_and_answers_it(scene:
         let found = scene.store.find_endpoint(endpoint.id).await.unwrap();
         assert_eq!(found.as_ref(), Some(&endpoint));
     }
+}
+
+pub async fn every_setting_of_an_endpoint_is_there_after_a_crash(scene: &mut Scene) {
+    let (account, mut endpoint) = scene.account_with_endpoint().await;
+    change_of_everything().apply(&mut endpoint, scene.now);
+    let (change, note) = (change_of_everything(), scene.note());
+    scene.store.change_endpoint(account.id, endpoint.id, change, note).await.unwrap();
+    scene.crash().await;
+    let found = scene.store.find_endpoint(endpoint.id).await.unwrap();
+    assert_eq!(found.as_ref(), Some(&endpoint));
+    let roster = scene.store.read_roster(account.id).await.unwrap().unwrap();
+    assert_eq!(roster.endpoints, [endpoint]);
 }
 
 pub async fn an_endpoint_is_changed_for_its_account_alone(scene: &mut Scene) {

@@ -40,7 +40,7 @@ pub async fn a_retry_is_due_when_the_transition_says(scene: &mut Scene) {
 
 pub async fn an_exhausted_delivery_says_why(scene: &mut Scene) {
     let (account, endpoint) = scene.account_with_endpoint().await;
-    for reason in [EndReason::AttemptsUsedUp, EndReason::TooOld] {
+    for reason in [EndReason::AttemptsUsedUp, EndReason::TooOld, EndReason::ReceiverRefused] {
         let lease = scene.publish_leased(&account, &endpoint).await;
         let record = scene.attempt(lease, 1, Transition::Exhausted(reason));
         let ended_at = record.attempt.at.plus(record.attempt.duration);

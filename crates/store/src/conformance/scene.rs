@@ -16,6 +16,7 @@ use domain::delivery::{Delivery, EndReason, Transition};
 use domain::endpoint::Endpoint;
 use domain::event::{EntityId, Event, EventType, IdempotencyKey};
 use domain::id::{DeliveryId, EndpointId, EventId, KeyId};
+use domain::ordering::OrderingKey;
 use domain::retention::Retention;
 use domain::testing::{TEST_START, an_account, an_endpoint};
 use domain::time::Timestamp;
@@ -24,6 +25,7 @@ use super::Harness;
 use super::audit::audit;
 use crate::SharedStore;
 use crate::catalogue::{AccountCreated, DeletedHistory, EndpointCreated, KeyRecord};
+use crate::history::EventDetail;
 use crate::memory::MemoryStore;
 use crate::queue::{
     Accepted, Added, AttemptRecord, Claimed, Cleaned, Extended, GivenBack, Idempotency, LaneClaim,
@@ -217,6 +219,18 @@ impl Scene {
         Published { event, deliveries }
     }
 
+    /// Accepts an event with one delivery that has an ordering key.
+    pub async fn publish_in_line(
+        &mut self,
+        account: &Account,
+        endpoint: &Endpoint,
+        key: &str,
+    ) -> Published {
+        let mut new = self.new_event(account, &[endpoint]).await;
+        new.deliveries[0].ordering_key = OrderingKey::from_stored(key);
+        self.accept_new(new).await
+    }
+
     /// Replays an event to an endpoint with a delivery that is not born leased.
     pub async fn replay(
         &mut self,
@@ -313,6 +327,11 @@ impl Scene {
         self.store.read_delivery(id).await.unwrap().expect("the delivery is there")
     }
 
+    /// What became of the event.
+    pub async fn detail(&self, id: EventId) -> EventDetail {
+        self.store.read_event(id).await.unwrap().expect("the event is there")
+    }
+
     /// Deletes an endpoint that must be there.
     pub async fn delete_endpoint(&self, endpoint: &Endpoint, history: DeletedHistory) {
         let (account, id) = (endpoint.account, endpoint.id);
@@ -326,10 +345,21 @@ impl Scene {
 
     /// Cleans until there is nothing more to clean.
     pub async fn clean_all(&self) {
+        self.clean_by(&Retention::default()).await;
+    }
+
+    /// Cleans until there is nothing more that is kept longer than `retention` says. Answers what
+    /// all steps did together.
+    pub async fn clean_by(&self, retention: &Retention) -> Cleaned {
         const STEPS_MAX: usize = 100_000;
+        let mut total = Cleaned::default();
         for _ in 0..STEPS_MAX {
-            if !self.clean(3).await.has_more {
-                return;
+            let step = self.store.clean(self.now, retention, 3).await.unwrap();
+            total.payloads += step.payloads;
+            total.events += step.events;
+            total.expired += step.expired;
+            if !step.has_more {
+                return total;
             }
         }
         panic!("cleaning does not come to an end");

@@ -47,10 +47,12 @@ impl Audit for MemoryStore {
     }
 
     async fn read_announced(&self) -> Result<u64, StoreError> {
-        Err(StoreError::Unavailable("not there yet".to_owned()))
+        Ok(self.look().announced)
     }
 
-    async fn note_announced(&self, _number: u64) -> Result<(), StoreError> {
-        Err(StoreError::Unavailable("not there yet".to_owned()))
+    async fn note_announced(&self, number: u64) -> Result<(), StoreError> {
+        let mut state = self.change()?;
+        state.announced = state.announced.max(number);
+        Ok(())
     }
 }

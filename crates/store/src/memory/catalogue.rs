@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use domain::account::{Account, AccountChange};
+use domain::account::{Account, AccountChange, Username};
 use domain::audit::AuditNote;
 use domain::catalogue::RegisteredType;
 use domain::contract::Contract;
@@ -11,6 +11,7 @@ use domain::endpoint::{Endpoint, EndpointChange};
 use domain::event::EventType;
 use domain::health::Streak;
 use domain::id::{AccountId, EndpointId, KeyId};
+use domain::limits::EVENT_TYPES_PER_CONTRACT_MAX;
 use domain::page::{Page, PageRequest};
 use domain::sealing::SealingKeyId;
 use domain::secret::SigningSecret;
@@ -32,6 +33,22 @@ impl State {
         let owned = self.endpoints.values().filter(|endpoint| endpoint.account == account);
         owned.map(|endpoint| endpoint.id).collect()
     }
+
+    fn has_username(&self, username: &Username) -> bool {
+        self.accounts.values().any(|entry| entry.account.username == *username)
+    }
+
+    /// The registered event types of a contract, in the order of their names.
+    fn event_types_of(&self, contract: Contract) -> impl Iterator<Item = &RegisteredType> {
+        self.event_types.values().filter(move |registered| registered.contract == contract)
+    }
+
+    /// Takes an endpoint out, with what is known of it alone; nothing is owed to it any more.
+    fn remove_endpoint(&mut self, id: EndpointId, at: Timestamp) {
+        self.endpoints.remove(&id);
+        self.streaks.remove(&id);
+        self.cancel_deliveries_to(id, at);
+    }
 }
 
 #[async_trait]
@@ -47,7 +64,7 @@ impl Catalogue for MemoryStore {
         note: AuditNote,
     ) -> Result<AccountCreated, StoreError> {
         let mut state = self.change()?;
-        if state.accounts.values().any(|entry| entry.account.username == account.username) {
+        if state.has_username(&account.username) {
             return Ok(AccountCreated::UsernameTaken);
         }
         state.accounts.insert(account.id, AccountEntry { account, version: 1 });
@@ -95,9 +112,10 @@ impl Catalogue for MemoryStore {
         }
         state.keys.retain(|_, key| key.account != Some(id));
         for endpoint in state.endpoint_ids(id) {
-            state.cancel_pending(endpoint, note.at);
+            state.remove_endpoint(endpoint, note.at);
         }
-        state.endpoints.retain(|_, endpoint| endpoint.account != id);
+        state.replays.retain(|_, replay| replay.account != id);
+        state.operations = state.operations.filter(|operations| *operations != id);
         state.events.retain(|_, entry| entry.event.account != id);
         state.deliveries.retain(|_, entry| entry.delivery.account != id);
         state.idempotency.retain(|(account, _), _| *account != id);
@@ -223,8 +241,7 @@ impl Catalogue for MemoryStore {
         if state.endpoint_of(account, id).is_none() {
             return Ok(false);
         }
-        state.endpoints.remove(&id);
-        state.cancel_pending(id, note.at);
+        state.remove_endpoint(id, note.at);
         if history == DeletedHistory::Remove {
             state.deliveries.retain(|_, entry| entry.delivery.endpoint != id);
         }
@@ -263,53 +280,87 @@ impl Catalogue for MemoryStore {
     }
 
     async fn find_operations_account(&self) -> Result<Option<AccountId>, StoreError> {
-        Err(StoreError::Unavailable("not there yet".to_owned()))
+        Ok(self.look().operations)
     }
 
     async fn create_operations_account(
         &self,
-        _account: Account,
-        _note: AuditNote,
+        account: Account,
+        note: AuditNote,
     ) -> Result<AccountCreated, StoreError> {
-        Err(StoreError::Unavailable("not there yet".to_owned()))
+        let mut state = self.change()?;
+        if state.operations.is_some() || state.has_username(&account.username) {
+            return Ok(AccountCreated::UsernameTaken);
+        }
+        state.operations = Some(account.id);
+        state.accounts.insert(account.id, AccountEntry { account, version: 1 });
+        state.write_down(note);
+        Ok(AccountCreated::Created)
     }
 
     async fn put_event_type(
         &self,
-        _registered: RegisteredType,
-        _note: AuditNote,
+        registered: RegisteredType,
+        note: AuditNote,
     ) -> Result<EventTypePut, StoreError> {
-        Err(StoreError::Unavailable("not there yet".to_owned()))
+        let mut state = self.change()?;
+        let place = (registered.contract, registered.name.clone());
+        let put = if let Some(present) = state.event_types.get_mut(&place) {
+            *present = RegisteredType { created_at: present.created_at, ..registered };
+            EventTypePut::Changed
+        } else if state.event_types_of(registered.contract).count() >= EVENT_TYPES_PER_CONTRACT_MAX
+        {
+            return Ok(EventTypePut::LimitReached);
+        } else {
+            state.event_types.insert(place, registered);
+            EventTypePut::Created
+        };
+        state.write_down(note);
+        Ok(put)
     }
 
     async fn list_event_types(
         &self,
-        _contract: Contract,
+        contract: Contract,
     ) -> Result<Vec<RegisteredType>, StoreError> {
-        Err(StoreError::Unavailable("not there yet".to_owned()))
+        Ok(self.look().event_types_of(contract).cloned().collect())
     }
 
     async fn delete_event_type(
         &self,
-        _contract: Contract,
-        _name: &EventType,
-        _note: AuditNote,
+        contract: Contract,
+        name: &EventType,
+        note: AuditNote,
     ) -> Result<bool, StoreError> {
-        Err(StoreError::Unavailable("not there yet".to_owned()))
+        let mut state = self.change()?;
+        if state.event_types.remove(&(contract, name.clone())).is_none() {
+            return Ok(false);
+        }
+        state.write_down(note);
+        Ok(true)
     }
 
     async fn read_streaks(
         &self,
-        _after: Option<EndpointId>,
-        _limit: usize,
+        after: Option<EndpointId>,
+        limit: usize,
     ) -> Result<Vec<(EndpointId, Streak)>, StoreError> {
-        Err(StoreError::Unavailable("not there yet".to_owned()))
+        let state = self.look();
+        let beyond = state.streaks.iter().filter(|(id, _)| after.is_none_or(|after| **id > after));
+        Ok(beyond.take(limit).map(|(id, streak)| (*id, *streak)).collect())
     }
 
     async fn write_streaks(
         &self,
-        _streaks: Vec<(EndpointId, Option<Streak>)>,
+        streaks: Vec<(EndpointId, Option<Streak>)>,
     ) -> Result<(), StoreError> {
-        Err(StoreError::Unavailable("not there yet".to_owned()))
+        let mut state = self.change()?;
+        for (endpoint, streak) in streaks {
+            match streak.filter(|_| state.endpoints.contains_key(&endpoint)) {
+                Some(streak) => state.streaks.insert(endpoint, streak),
+                None => state.streaks.remove(&endpoint),
+            };
+        }
+        Ok(())
     }
 }

@@ -1,10 +1,13 @@
 //! Lists, details and counts from memory.
 
+use std::ops::Bound;
+
 use async_trait::async_trait;
 use domain::attempt::Attempt;
 use domain::delivery::{Delivery, DeliveryState};
-use domain::id::{AccountId, DeliveryId, EventId};
+use domain::id::{AccountId, DeliveryId, EndpointId, EventId};
 use domain::limits::{PAGE_ROWS_SCANNED_MAX, RETRY_ATTEMPTS_MAX};
+use domain::matching::NoDelivery;
 use domain::page::{Page, PageRequest};
 use domain::time::Timestamp;
 
@@ -27,15 +30,37 @@ pub(super) fn is_within(at: Timestamp, since: Option<Timestamp>, until: Option<T
 
 impl EventEntry {
     fn with_data(&self) -> EventWithData {
-        let data = self.payload.body.slice(self.data.clone());
-        EventWithData { event: self.event.clone(), data: Some(data) }
+        let data = self.payload.as_ref().map(|payload| payload.body.slice(self.data.clone()));
+        EventWithData { event: self.event.clone(), data }
+    }
+
+    /// How many bytes it puts on a page.
+    fn size(&self) -> usize {
+        if self.payload.is_some() { self.data.len() } else { 0 }
+    }
+
+    /// The endpoints that got no delivery when it was accepted, although they wanted one.
+    pub(super) fn missed_by(&self) -> impl Iterator<Item = EndpointId> {
+        let wanted = |reason| matches!(reason, NoDelivery::Disabled | NoDelivery::FilterFailed);
+        self.not_made.iter().filter(move |(_, reason)| wanted(*reason)).map(|(id, _)| *id)
     }
 }
 
 impl State {
-    fn deliveries_of(&self, event: EventId) -> impl Iterator<Item = &Delivery> {
-        let deliveries = self.deliveries.values().map(|entry| &entry.delivery);
-        deliveries.filter(move |delivery| delivery.event == event)
+    /// What is there of an event's deliveries, oldest first.
+    pub(super) fn deliveries_of(&self, entry: &EventEntry) -> impl Iterator<Item = &DeliveryEntry> {
+        entry.deliveries.iter().filter_map(|id| self.deliveries.get(id))
+    }
+
+    fn has_undelivered(&self, entry: &EventEntry) -> bool {
+        self.deliveries_of(entry).any(|it| it.delivery.state != DeliveryState::Delivered)
+    }
+
+    /// Whether an endpoint that wanted the event has no delivery of it to this day.
+    fn is_missing(&self, entry: &EventEntry) -> bool {
+        let has_delivery =
+            |endpoint| self.deliveries_of(entry).any(|it| it.delivery.endpoint == endpoint);
+        entry.missed_by().any(|endpoint| !has_delivery(endpoint))
     }
 
     fn event_passes(&self, entry: &EventEntry, filter: &EventFilter) -> bool {
@@ -44,8 +69,7 @@ impl State {
         allows(account.as_ref(), &event.account)
             && allows(event_type.as_ref(), &event.event_type)
             && is_within(event.accepted_at, *since, *until)
-            && (!undelivered
-                || self.deliveries_of(event.id).any(|it| it.state != DeliveryState::Delivered))
+            && (!undelivered || self.has_undelivered(entry))
     }
 }
 
@@ -68,16 +92,47 @@ impl History for MemoryStore {
         let state = self.look();
         let bounds = PageBounds { rows_max: PAGE_ROWS_SCANNED_MAX, bytes_max: PAGE_DATA_BYTES_MAX };
         let pick = |entry: &EventEntry| {
-            state.event_passes(entry, &filter).then(|| (entry.with_data(), entry.data.len()))
+            state.event_passes(entry, &filter).then(|| (entry.with_data(), entry.size()))
         };
         Ok(page_of(&state.events, page, EventId::as_u128, bounds, pick))
+    }
+
+    async fn follow_events(
+        &self,
+        account: AccountId,
+        after: Option<EventId>,
+        before: EventId,
+        undelivered: bool,
+        limit: usize,
+    ) -> Result<Followed, StoreError> {
+        let state = self.look();
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        if after.is_some_and(|after| after >= before) {
+            return Ok(Followed::default());
+        }
+        let events = state.events.range((from, Bound::Excluded(before)));
+        let of_account = events.filter(|(_, entry)| entry.event.account == account);
+        let mut followed = Followed::default();
+        let mut bytes = 0;
+        for (id, entry) in of_account.take(PAGE_ROWS_SCANNED_MAX) {
+            if !undelivered || state.has_undelivered(entry) || state.is_missing(entry) {
+                bytes += entry.size();
+                let full = followed.events.len() == limit;
+                if full || (bytes > PAGE_DATA_BYTES_MAX && !followed.events.is_empty()) {
+                    break;
+                }
+                followed.events.push(entry.with_data());
+            }
+            followed.through = Some(*id);
+        }
+        Ok(followed)
     }
 
     async fn read_event(&self, id: EventId) -> Result<Option<EventDetail>, StoreError> {
         let state = self.look();
         Ok(state.events.get(&id).map(|entry| EventDetail {
             event: entry.with_data(),
-            deliveries: state.deliveries_of(id).cloned().collect(),
+            deliveries: state.deliveries_of(entry).map(|it| state.shown(it)).collect(),
             not_made: entry.not_made.clone(),
         }))
     }
@@ -88,15 +143,16 @@ impl History for MemoryStore {
         page: PageRequest,
     ) -> Result<Page<Delivery>, StoreError> {
         let bounds = PageBounds { rows_max: PAGE_ROWS_SCANNED_MAX, bytes_max: usize::MAX };
+        let state = self.look();
         let pick = |entry: &DeliveryEntry| {
-            let delivery = &entry.delivery;
-            delivery_passes(delivery, &filter).then(|| (delivery.clone(), 0))
+            delivery_passes(&entry.delivery, &filter).then(|| (state.shown(entry), 0))
         };
-        Ok(page_of(&self.look().deliveries, page, DeliveryId::as_u128, bounds, pick))
+        Ok(page_of(&state.deliveries, page, DeliveryId::as_u128, bounds, pick))
     }
 
     async fn read_delivery(&self, id: DeliveryId) -> Result<Option<Delivery>, StoreError> {
-        Ok(self.look().deliveries.get(&id).map(|entry| entry.delivery.clone()))
+        let state = self.look();
+        Ok(state.deliveries.get(&id).map(|entry| state.shown(entry)))
     }
 
     async fn list_attempts(&self, delivery: DeliveryId) -> Result<Vec<Attempt>, StoreError> {
@@ -111,16 +167,5 @@ impl History for MemoryStore {
 
     async fn check(&self) -> Result<(), StoreError> {
         self.change().map(drop)
-    }
-
-    async fn follow_events(
-        &self,
-        _account: AccountId,
-        _after: Option<EventId>,
-        _before: EventId,
-        _undelivered: bool,
-        _limit: usize,
-    ) -> Result<Followed, StoreError> {
-        Err(StoreError::Unavailable("not there yet".to_owned()))
     }
 }

@@ -1,5 +1,6 @@
 //! Events accepted, deliveries leased, attempts recorded, in memory.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -10,11 +11,12 @@ use domain::limits::IDEMPOTENCY_KEPT_FOR;
 use domain::retention::Retention;
 use domain::time::Timestamp;
 
+use super::deliveries::Birth;
 use super::{EventEntry, FirstAnswer, MemoryStore, State};
 use crate::StoreError;
 use crate::queue::{
-    Accepted, Added, AttemptRecord, Cancelled, Claimed, Cleaned, Extended, GivenBack, LaneClaim,
-    LaneRoom, Lease, NewDelivery, NewEvent, Payload, Queue, Recorded, SessionId, WaitingLane,
+    Accepted, Added, AttemptRecord, Cancelled, Cleaned, Extended, GivenBack, LaneClaim, LaneRoom,
+    Lease, NewDelivery, NewEvent, Payload, Queue, Recorded, SessionId, WaitingLane,
 };
 
 impl State {
@@ -44,10 +46,6 @@ impl State {
             return Accepted::RosterChanged;
         }
         let event = new.event;
-        for delivery in &new.deliveries {
-            let holder = delivery.leased.then_some(session);
-            self.add_delivery(&event, delivery.id, delivery.endpoint, holder, event.accepted_at);
-        }
         if let Some(idempotency) = new.idempotency {
             let first = FirstAnswer {
                 request_hash: idempotency.request_hash,
@@ -63,27 +61,19 @@ impl State {
             trace: event.trace,
             body: new.body,
         });
-        let entry = EventEntry { event, payload, data: new.data, not_made: new.not_made };
-        self.events.insert(entry.event.id, entry);
+        let entry = EventEntry {
+            event: event.clone(),
+            payload: Some(payload),
+            data: new.data,
+            not_made: new.not_made,
+            deliveries: BTreeSet::new(),
+        };
+        self.events.insert(event.id, entry);
+        for delivery in new.deliveries {
+            self.add_delivery(&event, delivery, Some(session), Birth::WithEvent);
+        }
         self.counts.events += 1;
         Accepted::New
-    }
-
-    /// All that an attempt under the lease needs.
-    fn claimed(&self, lease: Lease) -> Claimed {
-        let entry = &self.deliveries[&lease.delivery];
-        let delivery = &entry.delivery;
-        Claimed {
-            lease,
-            account: delivery.account,
-            endpoint: delivery.endpoint,
-            attempts: delivery.attempts,
-            lost_claims: entry.lost_claims,
-            owed_since: delivery.created_at.max(self.events[&delivery.event].event.owed_since()),
-            is_ordered: false,
-            is_replay: false,
-            payload: Arc::clone(&self.events[&delivery.event].payload),
-        }
     }
 
     fn next_due_at(&self, endpoint: EndpointId) -> Option<Timestamp> {
@@ -176,18 +166,18 @@ impl Queue for MemoryStore {
         note: AuditNote,
     ) -> Result<Added, StoreError> {
         let mut state = self.change()?;
-        let Some(entry) = state.events.get(&event).filter(|it| it.event.account == account) else {
+        let entry = state.events.get(&event).filter(|it| it.event.account == account);
+        let Some(event) = entry.filter(|it| it.payload.is_some()).map(|it| it.event.clone()) else {
             return Ok(Added::NoEvent);
         };
-        let event = entry.event.clone();
         if state.endpoints.get(&delivery.endpoint).is_none_or(|it| it.account != account) {
             return Ok(Added::NoEndpoint);
         }
-        let holder = delivery.leased.then_some(session);
-        state.add_delivery(&event, delivery.id, delivery.endpoint, holder, note.at);
+        let id = delivery.id;
+        state.add_delivery(&event, delivery, Some(session), Birth::Replay(note.at));
         state.write_down(note);
-        let fence = state.deliveries[&delivery.id].claims;
-        Ok(Added::Created(state.claimed(Lease { session, delivery: delivery.id, fence })))
+        let fence = state.deliveries[&id].claims;
+        Ok(Added::Created(state.claimed(Lease { session, delivery: id, fence })))
     }
 
     async fn claim_due(
@@ -261,52 +251,44 @@ impl Queue for MemoryStore {
         Ok(beyond.take(limit).collect())
     }
 
+    async fn cancel_event(
+        &self,
+        account: AccountId,
+        event: EventId,
+        note: AuditNote,
+    ) -> Result<Cancelled, StoreError> {
+        Ok(self.change()?.cancel_event(account, event, note))
+    }
+
+    async fn cancel_delivery(
+        &self,
+        account: AccountId,
+        delivery: DeliveryId,
+        note: AuditNote,
+    ) -> Result<Cancelled, StoreError> {
+        Ok(self.change()?.cancel_delivery(account, delivery, note))
+    }
+
+    async fn erase_event(
+        &self,
+        account: AccountId,
+        event: EventId,
+        note: AuditNote,
+    ) -> Result<Cancelled, StoreError> {
+        Ok(self.change()?.erase_event(account, event, note))
+    }
+
     async fn clean(
         &self,
         now: Timestamp,
-        _retention: &Retention,
+        retention: &Retention,
         rows_max: usize,
     ) -> Result<Cleaned, StoreError> {
-        let mut state = self.change()?;
-        let over = state.idempotency.iter().filter(|(_, first)| first.kept_until <= now);
-        let mut over: Vec<_> = over.map(|(place, _)| place.clone()).collect();
-        let has_more = over.len() > rows_max;
-        over.truncate(rows_max);
-        for place in over {
-            state.idempotency.remove(&place);
-        }
-        Ok(Cleaned { has_more, ..Cleaned::default() })
+        Ok(self.change()?.clean(now, retention, rows_max))
     }
 
     async fn close(&self) -> Result<(), StoreError> {
         self.look().closed = true;
         Ok(())
-    }
-
-    async fn cancel_event(
-        &self,
-        _account: AccountId,
-        _event: EventId,
-        _note: AuditNote,
-    ) -> Result<Cancelled, StoreError> {
-        Err(StoreError::Unavailable("not there yet".to_owned()))
-    }
-
-    async fn cancel_delivery(
-        &self,
-        _account: AccountId,
-        _delivery: DeliveryId,
-        _note: AuditNote,
-    ) -> Result<Cancelled, StoreError> {
-        Err(StoreError::Unavailable("not there yet".to_owned()))
-    }
-
-    async fn erase_event(
-        &self,
-        _account: AccountId,
-        _event: EventId,
-        _note: AuditNote,
-    ) -> Result<Cancelled, StoreError> {
-        Err(StoreError::Unavailable("not there yet".to_owned()))
     }
 }

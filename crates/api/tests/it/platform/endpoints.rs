@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use domain::contract::Contract;
 use serde_json::{Value, json};
 
-use super::harness::{Platform, Transcript};
+use super::harness::{OPERATOR, Platform, Transcript};
 
 #[tokio::test(start_paused = true)]
 async fn an_endpoint_is_created_read_listed_changed_and_deleted() {
@@ -35,6 +35,49 @@ async fn an_endpoint_is_created_read_listed_changed_and_deleted() {
     transcript.say(&platform, &owner.key, &format!("PATCH {path}"), reset).await;
     transcript.say(&platform, &owner.key, &format!("DELETE {path}"), "").await;
     transcript.say(&platform, &owner.key, &format!("GET {path}"), "").await;
+    insta::assert_snapshot!(transcript.into_text());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_endpoint_signs_in_with_is_taken_and_never_shown() {
+    let platform = Platform::start().await;
+    let owner = platform.owner("johndoe", Contract::Standard).await;
+    let mut transcript = Transcript::default();
+    let list = format!("/api/v1/accounts/{}/endpoints", owner.id);
+    let certificate = "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n";
+    let full = json!({
+        "url": "https://your-domain.com/a",
+        "events": ["video.*", "order.shipped"],
+        "filter": "data.duration > 60",
+        "ordering": "fifo_by_key",
+        "rate_limit": 10,
+        "timeout_seconds": 20,
+        "metadata": {"team": "blue"},
+        "client_certificate": certificate,
+        "client_key": "the private key",
+        "oauth2": {"token_url": "https://auth.your-domain.com/token", "client_id": "shop",
+            "client_secret": "the client secret", "scope": "hooks"},
+    });
+    let created =
+        transcript.say(&platform, &owner.key, &format!("POST {list}"), &full.to_string()).await;
+    let path = format!("/api/v1/endpoints/{}", created.text("/id"));
+    for shown in [
+        platform.get(&owner.key, &path).await,
+        platform.get(&owner.key, &list).await,
+        platform.get(&owner.key, &format!("{path}/secret")).await,
+        platform.get(OPERATOR, "/api/v1/audit").await,
+    ] {
+        let shown = shown.json().to_string();
+        assert!(!shown.contains("the private key"), "{shown}");
+        assert!(!shown.contains("the client secret"), "{shown}");
+    }
+    let half = r#"{"client_certificate":null,"oauth2":{"token_url":"https://auth.your-domain.com/token","client_id":"shop","client_secret":"s","audience":"api"}}"#;
+    transcript.say(&platform, &owner.key, &format!("PATCH {path}"), half).await;
+    let reset = concat!(
+        r#"{"filter":null,"ordering":null,"rate_limit":null,"timeout_seconds":null,"#,
+        r#""metadata":null,"client_certificate":null,"client_key":null,"oauth2":null}"#,
+    );
+    transcript.say(&platform, &owner.key, &format!("PATCH {path}"), reset).await;
     insta::assert_snapshot!(transcript.into_text());
 }
 
@@ -89,7 +132,13 @@ async fn every_wrong_field_of_an_endpoint_is_named() {
             "retry_schedule": [], "headers": {"Host": "x"}, "description": "d".repeat(1025)}),
         json!({"url": "https://your-domain.com", "events": ["generated_avatar_vidoe_success"]}),
         json!({"url": "https://your-domain.com", "events": ["*", "generated_video_success"]}),
-        json!({"url": "https://your-domain.com", "rate_limit": 1, "filter": {}, "ordering": "fifo"}),
+        json!({"url": "https://your-domain.com", "rate": 1, "filter": {}, "ordering": true,
+            "rate_limit": "1", "timeout_seconds": 1.5, "metadata": {"a": 1}, "oauth2": [],
+            "client_certificate": 1, "client_key": {}}),
+        json!({"url": "https://your-domain.com", "oauth2": {"token_url": 1, "secret": "hush"}}),
+        json!({"url": "https://your-domain.com", "ordering": "lifo", "rate_limit": 10_001,
+            "timeout_seconds": 0, "metadata": {"": "x"}, "client_key": "hush",
+            "oauth2": {"token_url": "http://127.0.0.1/", "client_id": "", "client_secret": "a\nb"}}),
         json!({"url": null, "status": null}),
     ] {
         let answer = platform.post(&owner.key, &path, &body).await;

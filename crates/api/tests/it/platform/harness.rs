@@ -171,8 +171,8 @@ impl Transcript {
 
     /// The text with ids, keys and secrets replaced by their names.
     fn named(&mut self, text: &str) -> String {
-        const KINDS: [&str; 9] =
-            ["acct_", "key_", "evt_", "dlv_", "webhook_", "wh_", "whsec_", "pr_ak_", "v1,"];
+        const KINDS: [&str; 10] =
+            ["acct_", "key_", "evt_", "dlv_", "rpl_", "webhook_", "wh_", "whsec_", "pr_ak_", "v1,"];
         let mut named = String::new();
         let mut rest = text;
         'text: while !rest.is_empty() {

@@ -228,6 +228,12 @@ async fn what_an_event_may_not_be_is_refused_by_name() {
         ("timestamp of text", with(r#""timestamp":"now""#), 422),
         ("timestamp of milliseconds", with(r#""timestamp":1732806631000"#), 422),
         ("timestamp before 1970", with(r#""timestamp":-1"#), 422),
+        ("deliver_at of text", with(r#""deliver_at":"tomorrow""#), 422),
+        ("deliver_at of milliseconds", with(r#""deliver_at":1705402800000"#), 422),
+        ("deliver_at in 14 days and more", with(r#""deliver_at":"2024-01-29T10:30:10Z""#), 422),
+        ("ordering_key of nothing", with(r#""ordering_key":"""#), 422),
+        ("ordering_key of a number", with(r#""ordering_key":7"#), 422),
+        ("traceparent of a number", with(r#""traceparent":7"#), 422),
         ("entity_ids of text", with(r#""entity_ids":"v1""#), 422),
         ("entity_ids of nothing", with(r#""entity_ids":[""]"#), 422),
         (

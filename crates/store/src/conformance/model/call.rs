@@ -8,12 +8,17 @@ use domain::audit::{Actor, AuditAction, AuditNote};
 use domain::contract::Contract;
 use domain::delivery::Transition;
 use domain::endpoint::{DisabledReason, Endpoint, EndpointChange, EndpointStatus};
-use domain::event::Event;
-use domain::id::{AccountId, DeliveryId, EndpointId, EventId, KeyId};
+use domain::event::{EntityId, Event};
+use domain::health::Streak;
+use domain::id::{AccountId, DeliveryId, EndpointId, EventId, KeyId, ReplayId};
 use domain::matching::NoDelivery;
+use domain::ordering::OrderingKey;
+use domain::replay::{Replay, ReplayFate, ReplaySelection};
+use domain::retention::Retention;
 use domain::secret::{SECRET_BYTES, SigningSecret};
 use domain::testing::{TEST_START, an_account, an_endpoint};
 use domain::time::Timestamp;
+use domain::trace::TraceContext;
 
 use super::step::{Ending, EventStep, FilterStep, NotedStep, Recent, Step};
 use crate::audit::AuditFilter;
@@ -21,6 +26,18 @@ use crate::catalogue::{DeletedHistory, KeyRecord, Roster};
 use crate::conformance::scene::{event_type, idempotency};
 use crate::history::{DeliveryFilter, EventFilter};
 use crate::queue::{GivenBack, NewDelivery, NewEvent};
+
+/// More deliveries than a replay makes in any sequence.
+const REPLAYED_MAX: u64 = 1_000;
+
+/// A retention of which sequences see the end.
+const SHORT_RETENTION: Retention = Retention {
+    delivered_payloads_kept_for: Duration::from_secs(2),
+    records_kept_for: Duration::from_secs(9),
+};
+
+/// A trace that is recorded.
+const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 /// A call with its arguments, except for what each store names by itself: a session or a lease is
 /// named by how recent it is.
@@ -40,12 +57,18 @@ pub(super) enum Call {
     LoseClaims(Recent, Timestamp, EndpointId, Vec<bool>),
     BeginTrial(Recent),
     SetAside(Vec<Recent>, Timestamp),
+    /// Steps of the replay until it ends: so many deliveries at most and so many events looked at in
+    /// each, with ids counted on from the number.
+    RunReplay(ReplayId, u64, usize, usize, Timestamp),
+    WriteStreak(EndpointId, Option<Streak>),
     Record(Vec<(Recent, Transition)>, Timestamp),
     WaitingLanes(Option<EndpointId>, usize),
     ListEvents(EventFilter, usize),
     ListDeliveries(DeliveryFilter, usize),
     ListAudit(AuditFilter, usize),
-    Clean(Timestamp),
+    FollowEvents(AccountId, Option<EventId>, bool, usize),
+    CountReplay(AccountId, EndpointId, ReplaySelection),
+    Clean(Timestamp, Retention),
     Nothing,
     /// With the instant until which the next process's session lives.
     Crash(Timestamp),
@@ -63,6 +86,11 @@ pub(super) enum Noted {
     ChangeEndpoint(AccountId, EndpointId, EndpointChange),
     DeleteEndpoint(AccountId, EndpointId, DeletedHistory),
     RotateSecret(AccountId, EndpointId, SigningSecret, Duration),
+    CancelEvent(AccountId, EventId),
+    CancelDelivery(AccountId, DeliveryId),
+    EraseEvent(AccountId, EventId),
+    CreateReplay(Replay),
+    CancelReplay(ReplayId),
     Nothing,
 }
 
@@ -72,6 +100,8 @@ pub(super) struct Names {
     keys: Vec<KeyId>,
     endpoints: Vec<Endpoint>,
     events: Vec<(EventId, AccountId)>,
+    deliveries: Vec<(DeliveryId, AccountId)>,
+    replays: Vec<ReplayId>,
     now: Timestamp,
     last_number: u64,
 }
@@ -85,10 +115,12 @@ impl Default for Names {
         Self {
             keys: vec![KeyId::from_u128(3)],
             events: vec![(EventId::from_u128(4), nobody.id)],
+            deliveries: vec![(DeliveryId::from_u128(5), nobody.id)],
+            replays: vec![ReplayId::from_u128(6)],
             accounts: vec![nobody],
             endpoints: vec![nothing],
             now: TEST_START,
-            last_number: 4,
+            last_number: 6,
         }
     }
 }
@@ -130,7 +162,7 @@ impl Names {
             Step::AddDelivery { session, event, endpoint, leased } => {
                 let (event, account) = *pick(&self.events, event);
                 let (endpoint, _) = self.endpoint(endpoint);
-                let id = DeliveryId::from_u128(self.number().into());
+                let id = self.delivery(account);
                 let new = NewDelivery { id, endpoint, leased, ordering_key: None };
                 let note = self.note(AuditAction::DeliveryReplayed, Some(account));
                 Call::AddDelivery(session, account, event, new, note)
@@ -164,7 +196,26 @@ impl Names {
                 let filter = AuditFilter { action, ..self.audit_filter(&filter) };
                 Call::ListAudit(filter, limit)
             }
-            Step::Clean => Call::Clean(now),
+            Step::FollowEvents { account, after, undelivered, limit } => {
+                let after = after.map(|after| pick(&self.events, after).0);
+                Call::FollowEvents(self.account(account), after, undelivered, limit)
+            }
+            Step::CountReplay { endpoint, fate } => {
+                let (endpoint, account) = self.endpoint(endpoint);
+                Call::CountReplay(account, endpoint, self.selection(fate))
+            }
+            Step::RunReplay { replay, room, rows_max } => {
+                let first = self.last_number + 1;
+                self.last_number += REPLAYED_MAX;
+                Call::RunReplay(*pick(&self.replays, replay), first, room, rows_max, now)
+            }
+            Step::WriteStreak { endpoint, failures } => {
+                let streak = |failures| Streak { since: now, last_at: now, failures, warnings: 1 };
+                Call::WriteStreak(self.endpoint(endpoint).0, failures.map(streak))
+            }
+            Step::Clean { soon } => {
+                Call::Clean(now, if soon { SHORT_RETENTION } else { Retention::default() })
+            }
             Step::Pass { milliseconds } => {
                 self.now = now.plus(Duration::from_millis(milliseconds));
                 Call::Nothing
@@ -228,12 +279,37 @@ impl Names {
                 (noted, AuditAction::EndpointDeleted, Some(account))
             }
             NotedStep::RotateSecret { endpoint, owner, overlap_seconds } => {
-                let (id, account) = self.endpoint(endpoint);
-                let account = owner.map_or(account, |owner| self.account(owner));
+                let (id, account) = self.owned(self.endpoint(endpoint), owner);
                 let secret = SigningSecret::from_random(&[self.number() as u8; SECRET_BYTES]);
                 let overlap = Duration::from_secs(overlap_seconds);
                 let noted = Noted::RotateSecret(account, id, secret, overlap);
                 (noted, AuditAction::SecretRotated, Some(account))
+            }
+            NotedStep::CancelEvent { event, owner } => {
+                let (event, account) = self.owned(*pick(&self.events, event), owner);
+                let noted = Noted::CancelEvent(account, event);
+                (noted, AuditAction::EventCancelled, Some(account))
+            }
+            NotedStep::CancelDelivery { delivery, owner } => {
+                let (delivery, account) = self.owned(*pick(&self.deliveries, delivery), owner);
+                let noted = Noted::CancelDelivery(account, delivery);
+                (noted, AuditAction::DeliveryCancelled, Some(account))
+            }
+            NotedStep::EraseEvent { event, owner } => {
+                let (event, account) = self.owned(*pick(&self.events, event), owner);
+                (Noted::EraseEvent(account, event), AuditAction::EventErased, Some(account))
+            }
+            NotedStep::CreateReplay { endpoint, owner, fate } => {
+                let (endpoint, account) = self.owned(self.endpoint(endpoint), owner);
+                let id = ReplayId::from_u128(self.number().into());
+                self.replays.push(id);
+                let selection = self.selection(fate);
+                let replay = Replay::begin(id, account, endpoint, selection, self.now);
+                (Noted::CreateReplay(replay), AuditAction::ReplayStarted, Some(account))
+            }
+            NotedStep::CancelReplay { replay } => {
+                let noted = Noted::CancelReplay(*pick(&self.replays, replay));
+                (noted, AuditAction::ReplayCancelled, None)
             }
             NotedStep::Nothing { account } => {
                 let account = account.map(|account| self.account(account));
@@ -255,6 +331,24 @@ impl Names {
     fn endpoint(&self, recent: Recent) -> (EndpointId, AccountId) {
         let endpoint = pick(&self.endpoints, recent);
         (endpoint.id, endpoint.account)
+    }
+
+    /// The thing, and for whom it is asked: its own account, unless an owner is named.
+    fn owned<Id>(&self, (id, account): (Id, AccountId), owner: Option<Recent>) -> (Id, AccountId) {
+        (id, owner.map_or(account, |owner| self.account(owner)))
+    }
+
+    /// A delivery that is not made yet.
+    fn delivery(&mut self, account: AccountId) -> DeliveryId {
+        let id = DeliveryId::from_u128(self.number().into());
+        self.deliveries.push((id, account));
+        id
+    }
+
+    /// Events of some seconds.
+    fn selection(&self, fate: ReplayFate) -> ReplaySelection {
+        let since = self.now.minus(Duration::from_secs(10));
+        ReplaySelection { fate, since, until: self.now.plus(Duration::from_millis(1)) }
     }
 
     /// A note that no other note is equal to.
@@ -288,17 +382,18 @@ impl Names {
         let id = EventId::from_u128(self.number().into());
         self.events.push((id, account));
         let bit = |bits: u8, at: usize| bits >> at & 1 == 1;
+        let ordering_key = step.ordering_key.map(|key| format!("key{key}"));
+        let ordering_key = ordering_key.and_then(|key| OrderingKey::parse(&key).ok());
         let (mut deliveries, mut not_made) = (Vec::new(), Vec::new());
         for (at, endpoint) in roster.iter().flat_map(|roster| &roster.endpoints).enumerate() {
             if bit(step.endpoints, at) {
-                let id = DeliveryId::from_u128(self.number().into());
-                let leased = bit(step.leased, at);
-                deliveries.push(NewDelivery {
-                    id,
-                    endpoint: endpoint.id,
-                    leased,
-                    ordering_key: None,
-                });
+                let id = self.delivery(account);
+                let (endpoint, ordering_key) = (endpoint.id, ordering_key.clone());
+                let may_be_leased = ordering_key.is_none() && step.scheduled.is_none();
+                let leased = may_be_leased && bit(step.leased, at);
+                deliveries.push(NewDelivery { id, endpoint, leased, ordering_key });
+            } else if bit(step.leased, at) {
+                not_made.push((endpoint.id, NoDelivery::Disabled));
             } else {
                 not_made.push((endpoint.id, NoDelivery::Entity));
             }
@@ -309,11 +404,11 @@ impl Names {
                 account,
                 event_type: event_type(&format!("type{}", step.event_type)),
                 timestamp: self.now,
-                entity_ids: Vec::new(),
+                entity_ids: vec![EntityId::parse("video_123456").unwrap()],
                 accepted_at: self.now,
-                deliver_at: None,
-                ordering_key: None,
-                trace: None,
+                deliver_at: step.scheduled.map(|it| self.now.plus(Duration::from_secs(it))),
+                ordering_key,
+                trace: TraceContext::parse(TRACE).filter(|_| step.event_type == 0),
             },
             body: Bytes::from(format!("<{id}>")),
             data: 1..5,

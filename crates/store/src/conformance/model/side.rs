@@ -7,15 +7,15 @@ use std::time::Duration;
 use domain::attempt::{Attempt, Outcome, Phases};
 use domain::audit::AuditNote;
 use domain::delivery::Transition;
-use domain::id::{AccountId, EndpointId};
+use domain::id::{AccountId, DeliveryId, EndpointId, EventId, ReplayId};
+use domain::limits::PAGE_ROWS_SCANNED_MAX;
 use domain::page::PageRequest;
-use domain::retention::Retention;
+use domain::replay::{Replay, ReplayState};
 use domain::testing::TEST_START;
 use domain::time::Timestamp;
 
 use super::call::{Call, Noted, pick};
 use super::step::Recent;
-use crate::SharedStore;
 use crate::audit::AuditFilter;
 use crate::catalogue::{AccountCreated, EndpointCreated, Roster, SecretRotated};
 use crate::conformance::Harness;
@@ -23,11 +23,14 @@ use crate::conformance::audit::{
     all_deliveries, all_entries, all_events, all_lanes, audit, paged_deliveries, paged_entries,
     paged_events,
 };
-use crate::history::{DeliveryFilter, EventFilter};
+use crate::history::{DeliveryFilter, EventFilter, EventWithData};
 use crate::memory::MemoryStore;
 use crate::queue::{
-    Added, AttemptRecord, Claimed, GivenBack, LaneRoom, Lease, NewEvent, Recorded, SessionId,
+    Added, AttemptRecord, Cancelled, Claimed, GivenBack, LaneRoom, Lease, NewEvent, Recorded,
+    SessionId,
 };
+use crate::replays::ReplayCreated;
+use crate::{SharedStore, Store};
 
 /// A store, and what it named by itself.
 pub(super) struct Side<'a> {
@@ -41,6 +44,46 @@ pub(super) struct Side<'a> {
 
 fn text(answer: impl Debug) -> String {
     format!("{answer:?}")
+}
+
+/// The events that following step by step answers.
+async fn follow(
+    store: &dyn Store,
+    account: AccountId,
+    after: Option<EventId>,
+    undelivered: bool,
+    limit: usize,
+) -> Vec<EventWithData> {
+    let before = EventId::from_u128(u128::MAX);
+    let (mut place, mut events) = (after, Vec::new());
+    loop {
+        let followed =
+            store.follow_events(account, place, before, undelivered, limit).await.unwrap();
+        events.extend(followed.events);
+        let Some(through) = followed.through else { return events };
+        assert!(place < Some(through), "it goes on");
+        place = Some(through);
+    }
+}
+
+/// The replay as it ended after as many steps as it took; how far it looked in each is the store's
+/// choice. Nothing if it did not run.
+async fn run_replay(
+    store: &dyn Store,
+    id: ReplayId,
+    first: u64,
+    (room, rows_max): (usize, usize),
+    now: Timestamp,
+) -> Option<Replay> {
+    let mut next = first;
+    loop {
+        let ids = (next..).take(room).map(|id| DeliveryId::from_u128(id.into())).collect();
+        let step = store.step_replay(id, ids, rows_max, now).await.unwrap()?;
+        next += step.created as u64;
+        if step.replay.state != ReplayState::Running {
+            return Some(Replay { through: None, ..step.replay });
+        }
+    }
 }
 
 impl<'a> Side<'a> {
@@ -78,7 +121,7 @@ impl<'a> Side<'a> {
 
     /// The lease, or one of no delivery while there is none.
     fn lease(&self, recent: Recent) -> Lease {
-        let delivery = domain::id::DeliveryId::from_u128(0);
+        let delivery = DeliveryId::from_u128(0);
         let none = [Lease { session: self.sessions[0], delivery, fence: 1 }];
         *pick(if self.leases.is_empty() { &none } else { &self.leases }, recent)
     }
@@ -165,9 +208,30 @@ impl<'a> Side<'a> {
             Call::ListAudit(filter, page_size) => {
                 text(paged_entries(&*store, &filter, page_size).await)
             }
-            Call::Clean(now) => {
-                while store.clean(now, &Retention::default(), 2).await.unwrap().has_more {}
+            Call::FollowEvents(account, after, undelivered, limit) => {
+                text(follow(&*store, account, after, undelivered, limit).await)
+            }
+            Call::CountReplay(account, endpoint, selection) => {
+                let rows_max = PAGE_ROWS_SCANNED_MAX;
+                text(store.count_replay(account, endpoint, selection, rows_max).await.unwrap())
+            }
+            Call::RunReplay(id, first, room, rows_max, now) => {
+                text(run_replay(&*store, id, first, (room, rows_max), now).await)
+            }
+            Call::WriteStreak(endpoint, streak) => {
+                store.write_streaks(vec![(endpoint, streak)]).await.unwrap();
                 String::new()
+            }
+            Call::Clean(now, retention) => {
+                let (mut events, mut expired) = (0, 0);
+                loop {
+                    let cleaned = store.clean(now, &retention, 2).await.unwrap();
+                    events += cleaned.events;
+                    expired += cleaned.expired;
+                    if !cleaned.has_more {
+                        return text((events, expired));
+                    }
+                }
             }
             Call::Nothing => String::new(),
             Call::Crash(until) => {
@@ -220,6 +284,28 @@ impl<'a> Side<'a> {
                 let rotated = store.rotate_secret(account, id, new, overlap, written);
                 let rotated = rotated.await.unwrap();
                 self.noted(note, matches!(rotated, SecretRotated::Rotated(_)), rotated)
+            }
+            Noted::CancelEvent(account, event) => {
+                let cancelled = store.cancel_event(account, event, written).await.unwrap();
+                self.noted(note, matches!(cancelled, Cancelled::Deliveries(_)), cancelled)
+            }
+            Noted::CancelDelivery(account, delivery) => {
+                let cancelled = store.cancel_delivery(account, delivery, written).await.unwrap();
+                self.noted(note, matches!(cancelled, Cancelled::Deliveries(_)), cancelled)
+            }
+            Noted::EraseEvent(account, event) => {
+                let erased = store.erase_event(account, event, written).await.unwrap();
+                self.noted(note, matches!(erased, Cancelled::Deliveries(_)), erased)
+            }
+            Noted::CreateReplay(replay) => {
+                let created = store.create_replay(replay, written).await.unwrap();
+                self.noted(note, created == ReplayCreated::Created, created)
+            }
+            Noted::CancelReplay(id) => {
+                let before = store.read_replay(id).await.unwrap();
+                let cancelled = store.cancel_replay(id, written).await.unwrap();
+                let was_running = before.is_some_and(|it| it.state == ReplayState::Running);
+                self.noted(note, was_running, cancelled)
             }
             Noted::Nothing => {
                 store.note(vec![written]).await.unwrap();
@@ -312,6 +398,13 @@ impl<'a> Side<'a> {
             see(&delivery);
             see(&store.list_attempts(delivery.id).await.unwrap());
         }
+        for replay in store.list_replays(None, None, PageRequest::LARGEST).await.unwrap().items {
+            see(&Replay { through: None, ..replay });
+        }
+        for replay in store.running_replays(None, PAGE_ROWS_SCANNED_MAX).await.unwrap() {
+            see(&replay.id);
+        }
+        see(&store.read_streaks(None, PAGE_ROWS_SCANNED_MAX).await.unwrap());
         for lane in all_lanes(store).await {
             see(&lane);
         }

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use domain::audit::AuditAction;
 use domain::delivery::{EndReason, StateName};
+use domain::replay::ReplayFate;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -32,18 +33,22 @@ pub(super) enum Step {
     LoseClaims { session: Recent, endpoint: Recent, on_trial: Vec<bool> },
     BeginTrial { lease: Recent },
     SetAside { leases: Vec<Recent> },
+    RunReplay { replay: Recent, room: usize, rows_max: usize },
+    WriteStreak { endpoint: Recent, failures: Option<u32> },
     Record { leases: Vec<(Recent, Ending)> },
     WaitingLanes { after: Option<Recent>, limit: usize },
     ListEvents { filter: FilterStep, undelivered: bool, limit: usize },
     ListDeliveries { filter: FilterStep, state: Option<StateName>, limit: usize },
     ListAudit { filter: FilterStep, action: Option<AuditAction>, limit: usize },
-    Clean,
+    FollowEvents { account: Recent, after: Option<Recent>, undelivered: bool, limit: usize },
+    CountReplay { endpoint: Recent, fate: ReplayFate },
+    Clean { soon: bool },
     Pass { milliseconds: u64 },
     Crash,
 }
 
-/// A step that a note is written with. A secret is rotated for the endpoint's own account unless an
-/// owner is named.
+/// A step that a note is written with. What belongs to an account is changed for that account unless
+/// an owner is named.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum NotedStep {
     CreateAccount { username: u8 },
@@ -55,6 +60,11 @@ pub(super) enum NotedStep {
     ChangeEndpoint { endpoint: Recent, disabled: bool },
     DeleteEndpoint { endpoint: Recent, remove: bool },
     RotateSecret { endpoint: Recent, owner: Option<Recent>, overlap_seconds: u64 },
+    CancelEvent { event: Recent, owner: Option<Recent> },
+    CancelDelivery { delivery: Recent, owner: Option<Recent> },
+    EraseEvent { event: Recent, owner: Option<Recent> },
+    CreateReplay { endpoint: Recent, owner: Option<Recent>, fate: ReplayFate },
+    CancelReplay { replay: Recent },
     Nothing { account: Option<Recent> },
 }
 
@@ -62,9 +72,13 @@ pub(super) enum NotedStep {
 #[derive(Clone, Debug)]
 pub(super) struct EventStep {
     pub(super) event_type: u8,
-    /// Which of the endpoints in the roster, and which of those born leased, as bits.
+    /// Which of the endpoints in the roster, and which of those born leased, as bits; of the others,
+    /// which miss it because they are disabled.
     pub(super) endpoints: u8,
     pub(super) leased: u8,
+    pub(super) ordering_key: Option<u8>,
+    /// Seconds ahead.
+    pub(super) scheduled: Option<u64>,
     /// Key and request.
     pub(super) idempotency: Option<(u8, u8)>,
     pub(super) stale: bool,
@@ -94,6 +108,15 @@ fn recent() -> impl Strategy<Value = Recent> + Clone {
     0..4_usize
 }
 
+/// Sometimes somebody else.
+fn stranger() -> impl Strategy<Value = Option<Recent>> {
+    option::weighted(0.2, recent())
+}
+
+fn fate() -> impl Strategy<Value = ReplayFate> {
+    select(ReplayFate::ALL.to_vec())
+}
+
 fn life_seconds() -> impl Strategy<Value = u64> {
     select(vec![0, 5, 3_600])
 }
@@ -101,15 +124,13 @@ fn life_seconds() -> impl Strategy<Value = u64> {
 fn event() -> impl Strategy<Value = EventStep> {
     let idempotency = option::weighted(0.3, (0..2_u8, 0..2_u8));
     let stale = prop::bool::weighted(0.1);
-    (0..2_u8, any::<u8>(), any::<u8>(), idempotency, stale).prop_map(
-        |(event_type, endpoints, leased, idempotency, stale)| EventStep {
-            event_type,
-            endpoints,
-            leased,
-            idempotency,
-            stale,
-        },
-    )
+    let ordering_key = option::weighted(0.4, 0..2_u8);
+    let scheduled = option::weighted(0.15, select(vec![0, 1, 5]));
+    let what = (0..2_u8, any::<u8>(), any::<u8>(), ordering_key, scheduled);
+    (what, idempotency, stale).prop_map(|(what, idempotency, stale)| {
+        let (event_type, endpoints, leased, ordering_key, scheduled) = what;
+        EventStep { event_type, endpoints, leased, ordering_key, scheduled, idempotency, stale }
+    })
 }
 
 fn ending() -> impl Strategy<Value = Ending> {
@@ -154,14 +175,16 @@ pub(super) fn any_steps() -> impl Strategy<Value = Vec<Step>> {
 
 fn any_step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        2 => noted_step().prop_map(Step::Noted),
-        8 => queue_step(),
+        4 => noted_step().prop_map(Step::Noted),
+        10 => queue_step(),
         2 => session_step(),
         2 => reading_step(),
-        1 => prop_oneof![
+        2 => prop_oneof![
             6 => select(vec![1, 1_000, 5_000, 36 * 3_600_000])
                 .prop_map(|milliseconds| Step::Pass { milliseconds }),
-            2 => Just(Step::Clean),
+            3 => any::<bool>().prop_map(|soon| Step::Clean { soon }),
+            1 => (recent(), option::of(0..9_u32))
+                .prop_map(|(endpoint, failures)| Step::WriteStreak { endpoint, failures }),
             2 => recent().prop_map(|key| Step::NoteKeyUse { key }),
             1 => Just(Step::Crash),
         ],
@@ -184,12 +207,27 @@ fn noted_step() -> impl Strategy<Value = NotedStep> {
             .prop_map(|(endpoint, disabled)| NotedStep::ChangeEndpoint { endpoint, disabled }),
         2 => (recent(), any::<bool>())
             .prop_map(|(endpoint, remove)| NotedStep::DeleteEndpoint { endpoint, remove }),
-        4 => (recent(), option::weighted(0.2, recent()), select(vec![0, 3, 86_400])).prop_map(
+        4 => (recent(), stranger(), select(vec![0, 3, 86_400])).prop_map(
             |(endpoint, owner, overlap_seconds)| {
                 NotedStep::RotateSecret { endpoint, owner, overlap_seconds }
             },
         ),
+        6 => cancelling_step(),
+        8 => (recent(), stranger(), fate())
+            .prop_map(|(endpoint, owner, fate)| NotedStep::CreateReplay { endpoint, owner, fate }),
+        1 => recent().prop_map(|replay| NotedStep::CancelReplay { replay }),
         1 => owner().prop_map(|account| NotedStep::Nothing { account }),
+    ]
+}
+
+fn cancelling_step() -> impl Strategy<Value = NotedStep> {
+    prop_oneof![
+        2 => (recent(), stranger())
+            .prop_map(|(event, owner)| NotedStep::CancelEvent { event, owner }),
+        2 => (recent(), stranger())
+            .prop_map(|(delivery, owner)| NotedStep::CancelDelivery { delivery, owner }),
+        1 => (recent(), stranger())
+            .prop_map(|(event, owner)| NotedStep::EraseEvent { event, owner }),
     ]
 }
 
@@ -214,6 +252,8 @@ fn queue_step() -> impl Strategy<Value = Step> {
         2 => recent().prop_map(|lease| Step::BeginTrial { lease }),
         1 => vec(recent(), 1..3).prop_map(|leases| Step::SetAside { leases }),
         4 => vec((recent(), ending()), 1..4).prop_map(|leases| Step::Record { leases }),
+        3 => (recent(), 1..4_usize, 1..4_usize)
+            .prop_map(|(replay, room, rows_max)| Step::RunReplay { replay, room, rows_max }),
     ]
 }
 
@@ -240,5 +280,12 @@ fn reading_step() -> impl Strategy<Value = Step> {
             .prop_map(|(filter, state, limit)| Step::ListDeliveries { filter, state, limit }),
         2 => (filter(), action, limit())
             .prop_map(|(filter, action, limit)| Step::ListAudit { filter, action, limit }),
+        2 => (recent(), option::of(recent()), any::<bool>(), limit()).prop_map(
+            |(account, after, undelivered, limit)| {
+                Step::FollowEvents { account, after, undelivered, limit }
+            },
+        ),
+        1 => (recent(), fate())
+            .prop_map(|(endpoint, fate)| Step::CountReplay { endpoint, fate }),
     ]
 }

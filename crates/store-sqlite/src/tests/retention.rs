@@ -1,0 +1,219 @@
+//! What is kept no longer: the disk has its space back, nobody waits for it, nothing is left of it,
+//! and one damaged row keeps no other.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use domain::attempt::{Attempt, Outcome, Phases};
+use domain::delivery::Transition;
+use domain::id::{DeliveryId, EventId};
+use domain::ordering::OrderingKey;
+use domain::retention::Retention;
+use domain::testing::TEST_START;
+use domain::time::Timestamp;
+use store::catalogue::{Catalogue as _, DeletedHistory};
+use store::conformance::scene::note_at;
+use store::history::History as _;
+use store::queue::{Accepted, AttemptRecord, Cleaned, LaneRoom, NewEvent, Queue as _};
+
+use super::Scene;
+
+const RETENTION: Retention = Retention {
+    delivered_payloads_kept_for: Duration::from_hours(1),
+    records_kept_for: Duration::from_hours(10),
+};
+
+/// Pages of the files beside the database's rows: the log's are not given back until it is emptied.
+fn file_bytes(path: &Path) -> u64 {
+    std::fs::metadata(path).unwrap().len()
+}
+
+fn hours(hours: u64) -> Timestamp {
+    TEST_START.plus(Duration::from_hours(hours))
+}
+
+impl Scene {
+    /// Publishes events of these numbers and records an attempt of each of their deliveries.
+    async fn publish_and_deliver(&self, numbers: std::ops::Range<u128>, body_bytes: usize) {
+        let room = numbers.clone().count();
+        let body = Bytes::from(vec![b'x'; body_bytes]);
+        let events: Vec<NewEvent> =
+            numbers.map(|number| self.event(number, body.clone())).collect();
+        let answers = self.store.accept(self.session, events).await.unwrap();
+        assert_eq!(answers, vec![Accepted::New; room]);
+        self.deliver_all().await;
+    }
+
+    async fn deliver_all(&self) {
+        let lanes = vec![LaneRoom { endpoint: self.endpoint.id, room: 100_000 }];
+        let claims = self.store.claim_due(self.session, TEST_START, lanes).await.unwrap();
+        let attempt = Attempt {
+            number: 1,
+            at: TEST_START,
+            duration: Duration::from_millis(5),
+            phases: Phases::default(),
+            outcome: Outcome::Answered { status: 200, retry_after: None },
+            request_head: "POST / HTTP/1.1\n".repeat(20),
+            response_excerpt: vec![b'y'; 500],
+            next_at: None,
+        };
+        let record = |lease| AttemptRecord {
+            lease,
+            attempt: attempt.clone(),
+            transition: Transition::Delivered,
+        };
+        let records = claims[0].claimed.iter().map(|claimed| record(claimed.lease)).collect();
+        self.store.record(records).await.unwrap();
+    }
+
+    async fn clean_at(&self, now: Timestamp, rows_max: usize) -> Cleaned {
+        let mut total = Cleaned::default();
+        loop {
+            let step = self.store.clean(now, &RETENTION, rows_max).await.unwrap();
+            total.payloads += step.payloads;
+            total.events += step.events;
+            total.expired += step.expired;
+            total.freed_bytes += step.freed_bytes;
+            if !step.has_more {
+                return total;
+            }
+        }
+    }
+
+    /// Rows of every table that grows with events.
+    async fn rows(&self) -> Vec<(&'static str, i64)> {
+        const TABLES: [&str; 12] = [
+            "events",
+            "event_extras",
+            "events_by_account",
+            "deliveries",
+            "deliveries_by_endpoint",
+            "attempts",
+            "replayed",
+            "ordered",
+            "kept_longer",
+            "pending_payloads",
+            "departed_events",
+            "departed_endpoints",
+        ];
+        self.write(|ledger| {
+            let count = |table: &str| -> crate::failure::Result<i64> {
+                let sql = format!("SELECT count(*) FROM {table}");
+                Ok(ledger.connection.query_row(&sql, [], |row| row.get(0))?)
+            };
+            let counts: crate::failure::Result<Vec<_>> =
+                TABLES.iter().map(|table| Ok((*table, count(table)?))).collect();
+            Ok(counts?.into_iter().filter(|(_, rows)| *rows > 0).collect())
+        })
+        .await
+        .unwrap()
+    }
+}
+
+#[tokio::test]
+async fn the_disk_has_its_space_back_and_nobody_waits_for_it() {
+    const EVENTS: u128 = 3_000;
+    /// Far more than a step takes, far less than all of them.
+    const PUBLISHED_WITHIN: Duration = Duration::from_millis(500);
+    let scene = Scene::open().await;
+    for first in (1..=EVENTS).step_by(500) {
+        scene.publish_and_deliver(first..first + 500, 8_000).await;
+    }
+    let counts = scene.store.counts().await.unwrap();
+    let mut published = EVENTS;
+    let mut cleaned = Cleaned::default();
+    for now in [hours(1), hours(10)] {
+        loop {
+            let step = scene.store.clean(now, &RETENTION, 500).await.unwrap();
+            assert!(step.payloads + step.events <= 500);
+            cleaned.payloads += step.payloads;
+            cleaned.events += step.events;
+            cleaned.freed_bytes += step.freed_bytes;
+            if !step.has_more {
+                break;
+            }
+            published += 1;
+            let mut new = scene.event(published, super::body());
+            new.event.accepted_at = hours(10);
+            #[expect(clippy::disallowed_methods, reason = "it measures")]
+            let begun_at = Instant::now();
+            assert_eq!(
+                scene.store.accept(scene.session, vec![new]).await.unwrap(),
+                [Accepted::New]
+            );
+            assert!(begun_at.elapsed() < PUBLISHED_WITHIN, "{:?}", begun_at.elapsed());
+        }
+    }
+    assert_eq!((cleaned.payloads, cleaned.events), (EVENTS as u64, EVENTS as u64));
+    assert!(cleaned.freed_bytes > 20_000_000, "{cleaned:?}");
+    let after = scene.store.counts().await.unwrap();
+    assert_eq!(after.delivered, counts.delivered);
+    assert_eq!(after.events, u64::try_from(published).unwrap());
+    scene.store.close().await.unwrap();
+    // What is kept to be used again, and little more.
+    assert!(file_bytes(&scene.path) < 6_000_000, "{}", file_bytes(&scene.path));
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_what_was_kept_long_enough() {
+    let scene = Scene::open().await;
+    scene.publish_and_deliver(1..20, 10).await;
+    let mut scheduled = scene.event(20, super::body());
+    scheduled.event.deliver_at = Some(hours(2));
+    let mut ordered = Vec::new();
+    for number in 21..24 {
+        let mut new = scene.event(number, super::body());
+        new.deliveries[0].ordering_key = OrderingKey::parse("video").ok();
+        new.event.ordering_key = OrderingKey::parse("video").ok();
+        ordered.push(new);
+    }
+    let pending = scene.event(24, super::body());
+    let all = [vec![scheduled, pending], ordered].concat();
+    scene.store.accept(scene.session, all).await.unwrap();
+    let replay = scene.event(900, super::body()).deliveries.remove(0);
+    let (account, note) = (scene.account.id, note_at(TEST_START));
+    let event = EventId::from_u128(3);
+    scene.store.add_delivery(scene.session, account, event, replay, note.clone()).await.unwrap();
+    let endpoint = scene.endpoint.id;
+    let cleaned = scene.clean_at(hours(1), 7).await;
+    assert_eq!((cleaned.payloads, cleaned.events), (18, 0));
+    scene.store.delete_endpoint(account, endpoint, DeletedHistory::Keep, note).await.unwrap();
+    let cleaned = scene.clean_at(hours(10), 7).await;
+    assert_eq!((cleaned.events, cleaned.expired), (23, 0));
+    let cleaned = scene.clean_at(hours(12), 7).await;
+    assert_eq!((cleaned.events, cleaned.expired), (1, 0));
+    assert_eq!(scene.rows().await, []);
+    let counts = scene.store.counts().await.unwrap();
+    assert_eq!((counts.events, counts.created, counts.pending), (24, 25, 0));
+    assert_eq!((counts.delivered, counts.cancelled), (19, 6));
+}
+
+#[tokio::test]
+async fn a_row_that_nobody_can_read_keeps_no_other_from_being_removed() {
+    let scene = Scene::open().await;
+    scene.publish_and_deliver(1..6, 10).await;
+    scene
+        .write(|ledger| {
+            ledger.execute("UPDATE events SET deliveries = x'01' WHERE number = 2", [])?;
+            ledger.execute("UPDATE events SET id = x'02' WHERE number = 3", [])
+        })
+        .await
+        .unwrap();
+    assert_eq!(scene.clean_at(hours(1), 3).await.payloads, 3);
+    assert_eq!(scene.clean_at(hours(10), 3).await.events, 3);
+    for (number, is_there) in [(1, false), (4, false), (5, false)] {
+        let found = scene.store.read_delivery(DeliveryId::from_u128(number)).await.unwrap();
+        assert_eq!(found.is_some(), is_there, "{number}");
+    }
+    assert_eq!(scene.clean_at(hours(10), 3).await, Cleaned::default(), "it is passed over");
+}
+
+#[tokio::test]
+async fn a_new_file_can_give_space_back() {
+    let scene = Scene::open().await;
+    let mode = scene.write(|ledger| {
+        Ok(ledger.connection.pragma_query_value(None, "auto_vacuum", |row| row.get::<_, i64>(0))?)
+    });
+    assert_eq!(mode.await.unwrap(), 2, "incremental");
+}
