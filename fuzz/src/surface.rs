@@ -109,6 +109,7 @@ impl Surface {
                 clock: Arc::clone(&clock) as _,
                 entropy: Arc::new(Seeded(AtomicU64::new(1))),
                 sealing: None,
+                spans: None,
                 settings,
             };
             let (engine, _) = Engine::start(parts).await.expect("a store in memory is ready");

@@ -39,6 +39,10 @@ pub const OPEN_MAX: Duration = Duration::from_mins(10);
 /// of one receiver do not come back at once.
 pub const OPEN_JITTER_PERCENT: u32 = 20;
 
+/// The longest time a breaker is open, jitter included.
+const OPEN_LONGEST: Duration =
+    Duration::from_millis(OPEN_MAX.as_millis() as u64 / 100 * (100 + OPEN_JITTER_PERCENT as u64));
+
 /// Successes in a row that close a half-open breaker: one may be luck.
 pub const SUCCESSES_CLOSE: u32 = 3;
 
@@ -162,11 +166,12 @@ impl Breaker {
         matches!(self.phase, Phase::HalfOpen { is_probing: true, .. })
     }
 
-    /// Whether an attempt may begin.
+    /// Whether an attempt may begin. A breaker that would be open for longer than any is one that
+    /// opened before the clock was set back: its time is over.
     pub fn may_begin(&self, now: Timestamp) -> bool {
         match self.phase {
             Phase::Closed => true,
-            Phase::Open { until } => until <= now,
+            Phase::Open { until } => until <= now || until.since(now) > OPEN_LONGEST,
             Phase::HalfOpen { is_probing, .. } => !is_probing,
         }
     }

@@ -146,9 +146,16 @@ impl Pace {
         self.paused_until.filter(|until| now < *until && until.since(now) <= PAUSE_MAX)
     }
 
+    /// The throttle, unless it is one from before the clock was set back: none begins to grow later
+    /// than the longest pause.
+    fn throttle(&self, now: Timestamp) -> Option<Throttle> {
+        let latest = now.plus(PAUSE_MAX);
+        self.throttle.filter(|throttle| throttle.since.max(throttle.cut_at) <= latest)
+    }
+
     /// The rate allowed now; `None` if there is no limit. `own` is the endpoint's own.
     pub fn rate(&self, own: Option<RatePerSecond>, now: Timestamp) -> Option<u32> {
-        let throttled = self.throttle.and_then(|throttle| throttle.allowed(now));
+        let throttled = self.throttle(now).and_then(|throttle| throttle.allowed(now));
         match (own.map(RatePerSecond::get), throttled) {
             (Some(own), Some(throttled)) => Some(own.min(throttled)),
             (own, throttled) => own.or(throttled),
@@ -167,7 +174,7 @@ impl Pace {
             return until;
         }
         let Some(rate) = self.rate(own, now) else { return now };
-        if let Some(throttle) = self.throttle
+        if let Some(throttle) = self.throttle(now)
             && throttle.growth == Growth::Doubling
             && throttle.allowed(now).is_some_and(|allowed| in_flight >= allowed as usize)
         {
@@ -204,10 +211,12 @@ impl Pace {
     /// more than what was allowed.
     pub fn slow_down(&mut self, said: SlowDown, own: Option<RatePerSecond>, now: Timestamp) {
         let pause = said.retry_after.unwrap_or(PAUSE_DEFAULT).min(PAUSE_MAX);
-        let until = now.plus(pause).max(self.paused_until.unwrap_or(now));
+        let until = now.plus(pause).max(self.paused_until(now).unwrap_or(now));
         self.paused_until = Some(until);
-        let is_news = self.throttle.is_none_or(|throttle| throttle.cut_at < said.began_at)
-            || self.throttle.is_some_and(|throttle| throttle.growth == Growth::Doubling);
+        self.throttle = self.throttle(now);
+        let is_news = self.throttle.is_none_or(|throttle| {
+            throttle.cut_at < said.began_at || throttle.growth == Growth::Doubling
+        });
         if !is_news {
             if let Some(throttle) = &mut self.throttle {
                 throttle.since = throttle.since.max(until);
@@ -240,10 +249,14 @@ impl Pace {
         [full_at, ends_at, self.paused_until].into_iter().flatten().max().unwrap_or(never)
     }
 
+    /// What is in the bucket: all it holds, when the clock was set back.
     fn parts_at(&self, rate: u32, now: Timestamp) -> u64 {
+        let burst = (u64::from(rate) * PARTS_PER_ATTEMPT / BURST_DIVISOR).max(PARTS_PER_ATTEMPT);
+        if now < self.at {
+            return burst;
+        }
         let rested = u64::try_from(now.since(self.at).as_millis()).unwrap_or(u64::MAX);
         let refill = rested.saturating_mul(rate.into());
-        let burst = (u64::from(rate) * PARTS_PER_ATTEMPT / BURST_DIVISOR).max(PARTS_PER_ATTEMPT);
         self.parts.saturating_add(refill).min(burst)
     }
 }

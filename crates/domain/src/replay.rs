@@ -1,5 +1,6 @@
 //! A replay: many events delivered again to one endpoint, at a pace.
 
+use crate::audit::{Actor, AuditAction, AuditNote};
 use crate::id::{AccountId, EndpointId, EventId, ReplayId};
 use crate::limits::REPLAY_PER_SECOND_DEFAULT;
 use crate::time::Timestamp;
@@ -124,6 +125,24 @@ impl Replay {
             through: None,
             created_at: now,
             ended_at: None,
+        }
+    }
+
+    /// What the audit log says when it came to its end by itself at `at`: every event was looked
+    /// at, or its endpoint is gone.
+    pub fn ended_note(&self, at: Timestamp) -> AuditNote {
+        let Self { id, account, endpoint, state, looked_at, created, .. } = self;
+        let details = format!(
+            r#"{{"created":{created},"endpoint":"{endpoint}","looked_at":{looked_at},"state":"{}"}}"#,
+            state.name()
+        );
+        AuditNote {
+            at,
+            actor: Actor::System,
+            action: AuditAction::ReplayEnded,
+            account: Some(*account),
+            subject: id.to_string(),
+            details,
         }
     }
 }

@@ -6,12 +6,13 @@ use std::time::Duration;
 /// due if it was scheduled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// The payload and the exchanges of an event that everybody got (or nobody wanted). They go
-    /// earlier than the records, since they are most of the space and of the worry.
+    /// The payload and the exchanges of an event that everybody got who wanted it. They go earlier
+    /// than the records, since they are most of the space and of the worry.
     pub delivered_payloads_kept_for: Duration,
-    /// Everything else: records of events, deliveries and attempts; also the payloads of what was
-    /// not delivered, which can be replayed until then. A delivery that is still pending then (its
-    /// endpoint is disabled) is cancelled, with [`crate::delivery::EndReason::Expired`].
+    /// Everything else: records of events, deliveries, attempts and replays; also the payloads of what
+    /// was not delivered, or missed by an endpoint that was disabled or whose filter failed: it can be
+    /// replayed until then. A delivery that is still pending then (its endpoint is disabled) is
+    /// cancelled, with [`crate::delivery::EndReason::Expired`].
     pub records_kept_for: Duration,
 }
 

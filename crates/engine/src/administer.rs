@@ -75,8 +75,8 @@ impl Engine {
     /// The account.
     pub async fn account(&self, scope: Scope, id: AccountId) -> Result<Account, EngineError> {
         scope.check(id, "account")?;
-        let roster = self.registry().roster(id).await?;
-        Ok(roster.ok_or_else(|| EngineError::not_found("account"))?.account.clone())
+        let account = self.registry().account(id).await?;
+        account.ok_or_else(|| EngineError::not_found("account"))
     }
 
     /// Accounts the caller may see, newest first.
@@ -120,10 +120,14 @@ impl Engine {
     /// Deletes an account with all it owns. Operator only.
     pub async fn delete_account(&self, scope: Scope, id: AccountId) -> Result<(), EngineError> {
         scope.operator_only("account")?;
-        let account = self.account(scope, id).await?;
-        let note = self.deed(scope).account_deleted(&account);
+        let roster = self.registry().roster(id).await?;
+        let roster = roster.ok_or_else(|| EngineError::not_found("account"))?;
+        let note = self.deed(scope).account_deleted(&roster.account);
         let deleted = self.store().delete_account(id, note).await;
-        self.registry().forget_account(id, account.username.as_str());
+        self.registry().forget_account(id, roster.account.username.as_str());
+        for endpoint in &roster.endpoints {
+            self.health_gone(endpoint.id);
+        }
         self.wake_cleaner();
         if deleted? { Ok(()) } else { Err(EngineError::not_found("account")) }
     }

@@ -62,7 +62,7 @@ impl Engine {
         let note = self.deed(scope).event_cancelled(event);
         match self.store().cancel_event(event.account, id, note).await? {
             Cancelled::Deliveries(count) => {
-                self.withdraw(&detail.deliveries);
+                self.withdraw_event(&detail).await;
                 Ok(count)
             }
             Cancelled::Nothing => Err(EngineError::new(
@@ -108,11 +108,28 @@ impl Engine {
         Ok(detail)
     }
 
-    /// Takes deliveries that were pending and are cancelled out of memory, and lets those go on
-    /// that waited behind them.
-    pub(crate) fn withdraw(&self, deliveries: &[Delivery]) {
+    /// Takes the deliveries of a cancelled event out of memory: those it has now, since a replay may
+    /// have added one after it was read.
+    pub(crate) async fn withdraw_event(&self, read_before: &EventDetail) {
+        let id = read_before.event.event.id;
+        match self.store().read_event(id).await {
+            Ok(Some(detail)) => self.withdraw(&detail.deliveries),
+            Ok(None) => self.withdraw(&read_before.deliveries),
+            Err(error) => {
+                tracing::warn!(%error, event = %id, "could not read what was cancelled");
+                self.withdraw(&read_before.deliveries);
+            }
+        }
+    }
+
+    /// Takes deliveries that are cancelled, or were pending before that, out of memory, and lets
+    /// those go on that waited behind them.
+    fn withdraw(&self, deliveries: &[Delivery]) {
         let now = self.clock().now();
-        for delivery in deliveries.iter().filter(|it| it.state == DeliveryState::Pending) {
+        let may_wait = |delivery: &&Delivery| {
+            matches!(delivery.state, DeliveryState::Pending | DeliveryState::Cancelled(_))
+        };
+        for delivery in deliveries.iter().filter(may_wait) {
             self.withdrawn().note(delivery.id);
             self.dispatch().note_stored(delivery.endpoint, delivery.account, now);
         }

@@ -5,7 +5,7 @@
 //! never a delivery. Neighbours: [`crate::lanes`] decides the order; [`crate::deliver`] makes the
 //! attempt; [`crate::record`] writes down what came of it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use domain::retry::Chance;
 use domain::time::Timestamp;
 use store::StoreError;
 use store::queue::{Claimed, GivenBack, LaneRoom, Lease};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, RwLock, Semaphore};
 
 use crate::Engine;
 use crate::clock::SharedClock;
@@ -30,6 +30,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// How many lanes are read at once while looking.
 const LOOK_LANES_MAX: usize = 1_000;
+
+/// Lanes looked at in one step, while which nothing can start or end.
+const LANES_AT_ONCE_MAX: usize = 256;
 
 /// How long the claimer rests when there is no room for what is due.
 const FULL_PAUSE: Duration = Duration::from_millis(50);
@@ -45,8 +48,12 @@ pub(crate) struct Dispatch {
     claimable: Notify,
     /// Wakes the pacer: something may begin earlier than it thinks.
     paced: Notify,
-    /// Wakes who waits for the last attempt to end.
+    /// Wakes who waits for the last attempt to end, or the last place to be used.
     idle: Notify,
+    /// Held, with others, by whoever claims or gives back.
+    moving: RwLock<()>,
+    /// When lanes were looked after last: later than now, if the clock was set back.
+    looked_at_ms: AtomicI64,
     /// Whether a breaker changed and nobody was told yet.
     has_changes: AtomicBool,
     /// Leases of ours that nobody works on, to be given back. They come from panics and from
@@ -86,10 +93,12 @@ impl Drop for Place {
     fn drop(&mut self) {
         if let Some(reserved) = self.reserved.take() {
             let now = self.dispatch.clock.now();
+            // In this order: whoever waits for the place finds the orphan.
+            if let Some(orphan) = self.orphan.take() {
+                self.dispatch.orphan(orphan);
+            }
             self.dispatch.lanes().unreserve(reserved, now);
-        }
-        if let Some(orphan) = self.orphan.take() {
-            self.dispatch.orphan(orphan);
+            self.dispatch.idle.notify_waiters();
         }
     }
 }
@@ -149,6 +158,8 @@ impl Dispatch {
             claimable: Notify::new(),
             paced: Notify::new(),
             idle: Notify::new(),
+            moving: RwLock::default(),
+            looked_at_ms: AtomicI64::new(i64::MIN),
             has_changes: AtomicBool::new(false),
             orphans: Mutex::default(),
             alone: Arc::new(Semaphore::new(1)),
@@ -200,6 +211,7 @@ impl Dispatch {
         self.let_go(lanes);
         if has_returned {
             self.claimable.notify_one();
+            self.idle.notify_waiters();
         }
     }
 
@@ -209,6 +221,18 @@ impl Dispatch {
 
     fn take_orphans(&self) -> Vec<Orphan> {
         std::mem::take(&mut *self.orphans.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Notes that storage holds a first attempt at the endpoint, due at `due_at`.
+    pub(crate) fn note_first_stored(
+        &self,
+        endpoint: EndpointId,
+        account: AccountId,
+        due_at: Timestamp,
+    ) {
+        let now = self.clock.now();
+        self.lanes().note_first_stored(endpoint, account, due_at, now);
+        self.claimable.notify_one();
     }
 
     /// Notes that storage holds something for the endpoint, due at `due_at`.
@@ -231,10 +255,29 @@ impl Dispatch {
     /// What is to be done about lanes now and then.
     fn look_after_lanes(&self) {
         let now = self.clock.now();
+        let looked_at = self.looked_at_ms.swap(now.as_millis(), Ordering::Relaxed);
+        if now.as_millis() < looked_at {
+            self.look_again(now);
+        }
+        let endpoints = self.lanes().endpoints();
+        let pages = endpoints.chunks(LANES_AT_ONCE_MAX);
+        let oldest = pages.filter_map(|page| self.lanes().oldest_of(page)).min();
         let mut lanes = self.lanes();
-        lanes.note_oldest(now);
+        lanes.note_oldest(oldest, now);
         lanes.look_after_hosts(now);
         self.let_go(lanes);
+    }
+
+    /// The clock was set back: whoever waits for an instant looks again.
+    fn look_again(&self, now: Timestamp) {
+        tracing::warn!("the clock was set back");
+        let endpoints = self.lanes().not_simply_well();
+        for page in endpoints.chunks(LANES_AT_ONCE_MAX) {
+            let mut lanes = self.lanes();
+            lanes.look_again(page, now);
+            self.let_go(lanes);
+        }
+        self.claimable.notify_one();
     }
 
     /// Takes what breakers did and nobody was told yet.
@@ -253,11 +296,23 @@ impl Dispatch {
 
     /// Waits until nothing is on its way.
     pub(crate) async fn wait_idle(&self) {
+        self.wait_until(|lanes| lanes.in_flight() == 0).await;
+    }
+
+    /// Waits until nobody moves a lease between storage and memory, and until nobody will: of use
+    /// once the lanes are halted and empty. While the answer is held, nobody begins.
+    pub(crate) async fn wait_settled(&self) -> impl Drop + '_ {
+        let moving = self.moving.write().await;
+        self.wait_until(|lanes| !lanes.has_unstarted()).await;
+        moving
+    }
+
+    async fn wait_until(&self, is_so: impl Fn(&Lanes) -> bool) {
         loop {
             let idle = self.idle.notified();
             tokio::pin!(idle);
             idle.as_mut().enable();
-            if self.lanes().in_flight() == 0 {
+            if is_so(&self.lanes()) {
                 return;
             }
             idle.await;
@@ -296,6 +351,7 @@ impl Engine {
                 Some(at) if at <= now => {
                     self.dispatch().lanes().wake(now);
                     self.start_ready();
+                    tokio::task::consume_budget().await;
                 }
                 Some(at) => {
                     let paced = self.dispatch().paced.notified();
@@ -315,21 +371,28 @@ impl Engine {
     /// Claims for the lanes that want it, when they want it, for ever.
     pub(crate) async fn run_claimer(self) {
         loop {
+            let moving = self.dispatch().moving.read().await;
             self.give_back_returned().await;
             let now = self.clock().now();
             let next_claim_at = self.dispatch().lanes().next_claim_at();
             match next_claim_at {
                 Some(due_at) if due_at <= now => {
-                    if !self.claim(now).await {
+                    let is_any_claimed = self.claim(now).await;
+                    drop(moving);
+                    if !is_any_claimed {
                         // Memory is full of these accounts' deliveries, so nothing idles.
                         tokio::time::sleep(FULL_PAUSE).await;
                     }
                 }
                 Some(due_at) => {
+                    drop(moving);
                     let claimable = self.dispatch().claimable.notified();
                     let _ = tokio::time::timeout(due_at.since(now), claimable).await;
                 }
-                None => self.dispatch().claimable.notified().await,
+                None => {
+                    drop(moving);
+                    self.dispatch().claimable.notified().await;
+                }
             }
             // An attempt that panicked did not go on with the next.
             self.start_ready();
@@ -414,7 +477,9 @@ impl Engine {
     async fn look(&self) -> Result<(), StoreError> {
         self.dispatch().look_after_lanes();
         self.start_ready();
+        let moving = self.dispatch().moving.read().await;
         self.give_back_orphans().await?;
+        drop(moving);
         let mut after = None;
         loop {
             let waiting = self.store().waiting_lanes(after, LOOK_LANES_MAX).await?;

@@ -19,7 +19,7 @@ impl Engine {
         let note = self.deed(scope).event_erased(event);
         match self.store().erase_event(event.account, id, note).await? {
             Cancelled::Deliveries(count) => {
-                self.withdraw(&detail.deliveries);
+                self.withdraw_event(&detail).await;
                 Ok(count)
             }
             Cancelled::Nothing => Ok(0),

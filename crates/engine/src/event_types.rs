@@ -31,6 +31,8 @@ use crate::scope::Scope;
 use schema::{Fault, Schema};
 
 mod at_hand;
+mod effort;
+mod references;
 mod schema;
 
 pub(crate) use at_hand::RegisteredTypes;

@@ -25,6 +25,7 @@ use evaluate::{Run, Stop};
 use expression::Expression;
 
 mod at_hand;
+mod compare;
 mod evaluate;
 mod explain;
 mod expression;
@@ -171,7 +172,7 @@ impl Filter {
         let holds = Run::new(subject).holds(&self.condition, None);
         let (verdict, sentence) = match holds {
             Ok(holds) => {
-                // A walk of its own: it looks at the parts once more.
+                // A walk of its own, as bounded as the first: it looks at the parts once more.
                 let why = Run::new(subject).reason(&self.condition, holds);
                 let (verdict, word) = if holds {
                     (Verdict::Passes, "passed")

@@ -48,6 +48,10 @@ const JUDGED_AT_ONCE: usize = 100;
 /// How often the clock is looked at when nobody is to be judged: it may have been set.
 const LOOK_EVERY: Duration = Duration::from_mins(1);
 
+/// How often it is looked again whether an endpoint is still as it was seen, because its account
+/// changed meanwhile, before disabling it is left to the next time.
+const LOOKS_MAX: usize = 8;
+
 /// How long a judgement waits that storage could not take.
 const AGAIN_AFTER: Duration = Duration::from_secs(10);
 
@@ -61,7 +65,7 @@ pub(crate) struct Health {
     sooner: Notify,
     /// There is something to be written down.
     changed: Notify,
-    /// Held while streaks are written down, so that none is overwritten by what it was before.
+    /// Held while some streaks are written down, so that none is overwritten by what it was before.
     writing: tokio::sync::Mutex<()>,
     /// Held while an endpoint is disabled, so that of many attempts that say so one does it.
     disabling: tokio::sync::Mutex<()>,
@@ -72,6 +76,10 @@ pub(crate) struct Health {
 impl Health {
     fn streaks(&self) -> MutexGuard<'_, Streaks> {
         self.streaks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn exhausting(&self) -> MutexGuard<'_, Hourly<EndpointId>> {
+        self.exhausting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes the streaks, and wakes whom that concerns.
@@ -156,16 +164,32 @@ impl Engine {
 
     /// Writes down every streak that changed.
     pub(crate) async fn write_streaks(&self) -> Result<(), StoreError> {
+        while self.write_taken(|streaks| streaks.take_unwritten(STREAKS_AT_ONCE)).await? {}
+        Ok(())
+    }
+
+    /// Writes down the streak of this endpoint, if it changed.
+    async fn write_streak_of(&self, endpoint: EndpointId) -> Result<(), StoreError> {
+        self.write_taken(|streaks| streaks.take_unwritten_of(endpoint)).await.map(drop)
+    }
+
+    /// Writes down some streaks that changed, as they are once others are written; whether there
+    /// were any.
+    async fn write_taken(
+        &self,
+        take: impl FnOnce(&mut Streaks) -> Vec<(EndpointId, Option<Streak>)>,
+    ) -> Result<bool, StoreError> {
         let _writing = self.health().writing.lock().await;
-        loop {
-            let some = self.health().streaks().take_unwritten(STREAKS_AT_ONCE);
-            if some.is_empty() {
-                return Ok(());
-            }
-            let endpoints: Vec<EndpointId> = some.iter().map(|(endpoint, _)| *endpoint).collect();
-            if let Err(error) = self.store().write_streaks(some).await {
+        let some = take(&mut self.health().streaks());
+        if some.is_empty() {
+            return Ok(false);
+        }
+        let endpoints: Vec<EndpointId> = some.iter().map(|(endpoint, _)| *endpoint).collect();
+        match self.store().write_streaks(some).await {
+            Ok(()) => Ok(true),
+            Err(error) => {
                 self.health().change(|streaks| streaks.put_unwritten(endpoints));
-                return Err(error);
+                Err(error)
             }
         }
     }
@@ -178,7 +202,7 @@ impl Engine {
         if is_enabled_again || before.url != after.url {
             self.health().end(after.id);
             // It must not be disabled again for the same after a crash.
-            if let Err(error) = self.write_streaks().await {
+            if let Err(error) = self.write_streak_of(after.id).await {
                 tracing::warn!(%error, "could not write down who is failing");
             }
         }
@@ -233,41 +257,47 @@ impl Engine {
                 );
                 self.health().change(|streaks| streaks.warned(id, &warned));
                 // A crash right after this is the one way to be warned twice.
-                self.write_streaks().await
+                self.write_streak_of(id).await
             }
             Judgement::Disable => self.disable(&endpoint, DisabledReason::Failing).await,
         }
     }
 
     /// Disables an endpoint for what it did as it was `seen`, unless it was changed since: then it
-    /// was another that did it.
+    /// was another that did it. Storage compares once more, for changes that were on their way.
     pub(crate) async fn disable(
         &self,
         seen: &Endpoint,
         reason: DisabledReason,
     ) -> Result<(), StoreError> {
         let _disabling = self.health().disabling.lock().await;
-        let roster = self.registry().roster(seen.account).await?;
-        let current = roster.as_deref().and_then(|roster| endpoint_of(roster, seen.id));
-        let streak = self.streak(seen);
-        let has_recovered = reason == DisabledReason::Failing && streak.is_none();
-        if current != Some(seen) || has_recovered {
-            return Ok(());
+        for _ in 0..LOOKS_MAX {
+            let Some(roster) = self.registry().roster(seen.account).await? else { return Ok(()) };
+            let deed = Deed { at: self.clock().now(), actor: Actor::System };
+            let streak = self.streak(seen);
+            let is_due = |streak: &Streak| judge(streak, deed.at) == Judgement::Disable;
+            let has_recovered =
+                reason == DisabledReason::Failing && !streak.as_ref().is_some_and(is_due);
+            if endpoint_of(&roster, seen.id) != Some(seen) || has_recovered {
+                return Ok(());
+            }
+            let change = EndpointChange {
+                status: Some(EndpointStatus::Disabled(reason)),
+                ..EndpointChange::default()
+            };
+            let note = deed.endpoint_disabled(seen, reason, streak.as_ref());
+            let (account, expected) = (seen.account, Some(roster.version));
+            let changed =
+                self.store().change_endpoint(account, seen.id, expected, change, note).await;
+            self.registry().forget(account);
+            if changed?.is_some() {
+                self.metrics().endpoint_disabled(reason);
+                self.wake_announcer();
+                tracing::warn!(endpoint = %seen.id, reason = reason.name(), "disabled an endpoint");
+                return Ok(());
+            }
         }
-        let change = EndpointChange {
-            status: Some(EndpointStatus::Disabled(reason)),
-            ..EndpointChange::default()
-        };
-        let deed = Deed { at: self.clock().now(), actor: Actor::System };
-        let note = deed.endpoint_disabled(seen, reason, streak.as_ref());
-        let changed = self.store().change_endpoint(seen.account, seen.id, change, note).await;
-        self.registry().forget(seen.account);
-        if changed?.is_some() {
-            self.metrics().endpoint_disabled(reason);
-            self.wake_announcer();
-            tracing::warn!(endpoint = %seen.id, reason = reason.name(), "disabled an endpoint");
-        }
-        Ok(())
+        Err(StoreError::Unavailable("the account changes too fast just now".to_owned()))
     }
 
     /// Notes that a delivery to the endpoint was given up, once an hour.
@@ -278,19 +308,15 @@ impl Engine {
         reason: EndReason,
     ) {
         let now = self.clock().now();
-        {
-            let exhausting = &self.health().exhausting;
-            let mut exhausting = exhausting.lock().unwrap_or_else(PoisonError::into_inner);
-            if !exhausting.allows(&endpoint.id, now) {
-                return;
-            }
-            exhausting.remember(endpoint.id, now);
+        if !self.health().exhausting().begin(endpoint.id, now) {
+            return;
         }
         let deed = Deed { at: now, actor: Actor::System };
         let streak = self.streak(endpoint);
         let note = deed.endpoint_exhausting(endpoint, claimed, reason, streak.as_ref());
         if let Err(error) = self.note_for_notice(note).await {
             tracing::warn!(%error, endpoint = %endpoint.id, "could not note a delivery given up");
+            self.health().exhausting().forget(&endpoint.id);
         }
     }
 

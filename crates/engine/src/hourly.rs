@@ -1,9 +1,10 @@
-//! What may happen once an hour for each of many things.
+//! What is to happen once an hour for each of many things.
 //!
-//! Promise: bounded memory. Beyond [`KEPT_MAX`] things in one hour, further ones have to wait: who
-//! uses this writes down or tells of something, and more than so many an hour helps nobody.
+//! Promise: bounded memory, and a step that does not grow with it. Of more than [`KEPT_MAX`] things
+//! in one hour the oldest are forgotten, so that they may happen again sooner: who uses this would
+//! rather tell twice than not at all. Neighbour: [`crate::health`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::time::Duration;
 
@@ -12,35 +13,44 @@ use domain::time::Timestamp;
 /// How long something that happened keeps the same from happening again.
 const HOUR: Duration = Duration::from_hours(1);
 
-/// Most things remembered: some megabytes.
-const KEPT_MAX: usize = 10_000;
+/// Most things remembered: as many endpoints as may be known to fail, in some 10 MiB.
+const KEPT_MAX: usize = 100_000;
 
 /// Which things happened within the hour.
-pub(crate) struct Hourly<K>(HashMap<K, Timestamp>);
+pub(crate) struct Hourly<K> {
+    last_at: HashMap<K, Timestamp>,
+    /// What happened when, also of what was forgotten since.
+    oldest_first: VecDeque<(K, Timestamp)>,
+}
 
 impl<K> Default for Hourly<K> {
     fn default() -> Self {
-        Self(HashMap::new())
+        Self { last_at: HashMap::new(), oldest_first: VecDeque::new() }
     }
 }
 
-impl<K: Hash + Eq> Hourly<K> {
-    /// Whether it may happen at `now`.
-    pub(crate) fn allows(&self, key: &K, now: Timestamp) -> bool {
-        match self.0.get(key) {
-            Some(last_at) => !lasts(*last_at, now),
-            None => self.0.len() < KEPT_MAX || self.0.values().any(|last_at| !lasts(*last_at, now)),
+impl<K: Hash + Eq + Copy> Hourly<K> {
+    /// Whether it may happen at `now`; if so, it is remembered.
+    pub(crate) fn begin(&mut self, key: K, now: Timestamp) -> bool {
+        if self.last_at.get(&key).is_some_and(|last_at| lasts(*last_at, now)) {
+            return false;
         }
+        while let Some((oldest, at)) = self.oldest_first.front().copied()
+            && (self.oldest_first.len() >= KEPT_MAX || !lasts(at, now))
+        {
+            self.oldest_first.pop_front();
+            if self.last_at.get(&oldest) == Some(&at) {
+                self.last_at.remove(&oldest);
+            }
+        }
+        self.last_at.insert(key, now);
+        self.oldest_first.push_back((key, now));
+        true
     }
 
-    /// Remembers that it happens at `now`.
-    pub(crate) fn remember(&mut self, key: K, now: Timestamp) {
-        if self.0.len() >= KEPT_MAX {
-            self.0.retain(|_, last_at| lasts(*last_at, now));
-        }
-        if self.0.len() < KEPT_MAX || self.0.contains_key(&key) {
-            self.0.insert(key, now);
-        }
+    /// Forgets what was begun and did not happen.
+    pub(crate) fn forget(&mut self, key: &K) {
+        self.last_at.remove(key);
     }
 }
 
@@ -61,26 +71,41 @@ mod tests {
     #[test]
     fn the_same_happens_once_an_hour_and_others_meanwhile() {
         let mut hourly = Hourly::default();
-        assert!(hourly.allows(&"a", minutes(0)));
-        hourly.remember("a", minutes(0));
-        for (now, expected) in [(0, false), (59, false), (60, true), (-1, true)] {
-            assert_eq!(hourly.allows(&"a", minutes(now)), expected, "{now}");
+        let steps = [(0, true), (0, false), (59, false), (60, true), (119, false), (120, true)];
+        for (now, expected) in steps {
+            assert_eq!(hourly.begin("a", minutes(now)), expected, "{now}");
         }
-        assert!(hourly.allows(&"b", minutes(0)));
+        assert!(hourly.begin("b", minutes(120)));
+        assert!(hourly.begin("a", minutes(-1)), "the clock was set back");
+        assert!(!hourly.begin("a", minutes(0)));
     }
 
     #[test]
-    fn what_is_remembered_is_bounded_and_makes_room_after_an_hour() {
+    fn what_is_forgotten_may_happen_again_at_once() {
         let mut hourly = Hourly::default();
-        for key in 0..KEPT_MAX {
-            assert!(hourly.allows(&key, minutes(0)));
-            hourly.remember(key, minutes(0));
+        assert!(hourly.begin("a", minutes(0)) && hourly.begin("b", minutes(0)));
+        hourly.forget(&"a");
+        assert!(hourly.begin("a", minutes(0)));
+        assert!(!hourly.begin("a", minutes(1)));
+        assert!(!hourly.begin("b", minutes(1)));
+    }
+
+    #[test]
+    fn nothing_has_to_wait_for_others_and_the_oldest_is_forgotten_for_it() {
+        let mut hourly = Hourly::default();
+        for key in 0..=KEPT_MAX {
+            assert!(hourly.begin(key, minutes(0)), "{key}");
         }
-        assert!(!hourly.allows(&KEPT_MAX, minutes(59)));
-        hourly.remember(KEPT_MAX, minutes(59));
-        assert_eq!(hourly.0.len(), KEPT_MAX);
-        assert!(hourly.allows(&KEPT_MAX, minutes(60)));
-        hourly.remember(KEPT_MAX, minutes(60));
-        assert_eq!(hourly.0.len(), 1);
+        assert_eq!(hourly.last_at.len(), KEPT_MAX);
+        assert_eq!(hourly.oldest_first.len(), KEPT_MAX);
+        assert!(!hourly.begin(1, minutes(59)));
+        assert!(hourly.begin(0, minutes(59)));
+        for key in 0..KEPT_MAX {
+            hourly.forget(&key);
+            assert!(hourly.begin(key, minutes(59)));
+        }
+        assert_eq!(hourly.oldest_first.len(), KEPT_MAX);
+        assert!(hourly.begin(0, minutes(119)));
+        assert_eq!((hourly.last_at.len(), hourly.oldest_first.len()), (1, 1));
     }
 }

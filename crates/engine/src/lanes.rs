@@ -10,7 +10,8 @@
 //! room for the next, however long its receivers hang. In the same way a lane may hold no more slots
 //! than its account may still take, an eighth of the memory it may, and no more of its host's slots
 //! than are free there ([`hosts`]).
-//! Retries and replays get a fifth of the slots while first attempts wait that could start.
+//! Retries and replays get a fifth of the slots while first attempts wait that could start: of all,
+//! of the host's and of the endpoint's.
 //!
 //! An endpoint that is not simply well has a standing ([`standings`]): while its breaker is not
 //! closed nothing waits for it in memory, and what does is given back to storage; and its attempts
@@ -27,7 +28,7 @@ use domain::retry::Chance;
 use domain::time::Timestamp;
 use store::queue::{Claimed, Lease};
 
-use self::classes::{Class, Each, Turns};
+use self::classes::{Class, Each, Share, Turns};
 use self::hosts::{HostId, Hosts};
 use self::standings::Standings;
 
@@ -69,6 +70,7 @@ pub(crate) struct Lanes {
     by_endpoint: HashMap<EndpointId, Lane>,
     /// For each class, the lanes that may start something, in the order of their turns.
     turns: Each<Turns>,
+    share: Share,
     hosts: Hosts,
     standings: Standings,
     /// For each account, when storage holds something for a lane that wants to claim it.
@@ -118,13 +120,18 @@ struct Lane {
     /// The version of the endpoint from which the limits are, if they are from any.
     known_as_of: Option<Timestamp>,
     in_flight: usize,
+    share: Share,
     /// Places promised to deliveries that are being made durable.
     reserved: usize,
     /// Places promised to a claim under way; 0 when there is none.
     claiming: usize,
     has_turn: Each<bool>,
     /// Whether it waits for room at its host.
-    waits_for_host: bool,
+    waits_for_host: Each<bool>,
+    /// Whether it has its turn since there was room at its host.
+    was_admitted: Each<bool>,
+    /// Whether its host knows of a first attempt that could start.
+    has_wish: bool,
     /// Whether the endpoint has a standing.
     has_standing: bool,
     ready: Each<VecDeque<Claimed>>,
@@ -132,6 +139,9 @@ struct Lane {
     bytes: usize,
     /// When storage holds something claimable, as far as we know.
     stored_due_at: Option<Timestamp>,
+    /// When the latest due of the first attempts is that storage may hold, if it holds any that are
+    /// due: fresh ones may overtake what is stored beside them, retries and replays.
+    firsts_stored_until: Option<Timestamp>,
     /// Where it stands among those that want to claim, if it does.
     claims_at: Option<Timestamp>,
 }
@@ -192,6 +202,7 @@ impl Lanes {
             limits,
             by_endpoint: HashMap::new(),
             turns: Each::default(),
+            share: Share::default(),
             hosts: Hosts::new(limits.per_host),
             standings: Standings::default(),
             stored: HashMap::new(),
@@ -205,7 +216,7 @@ impl Lanes {
         }
     }
 
-    /// Reserves a place for a new delivery of `bytes`, unless memory is full, older deliveries of
+    /// Reserves a place for a new delivery of `bytes`, unless memory is full, older first attempts at
     /// the endpoint wait in storage, which go first, or its breaker is not closed.
     pub(crate) fn reserve(
         &mut self,
@@ -214,7 +225,7 @@ impl Lanes {
         now: Timestamp,
     ) -> Option<Reserved> {
         let room = self.room_for(endpoint.account)?;
-        if !self.standings.is_closed(endpoint.id) {
+        if self.is_halted || !self.standings.is_closed(endpoint.id) {
             return None;
         }
         let known_as_of = self.lane(endpoint.id, endpoint.account).known_as_of;
@@ -223,7 +234,7 @@ impl Lanes {
         }
         let lane = self.lane(endpoint.id, endpoint.account);
         let room = lane.room(room, bytes);
-        let is_behind = lane.claiming > 0 || lane.stored_due_at.is_some_and(|due| due <= now);
+        let is_behind = lane.firsts_stored_until.is_some();
         if is_behind || room == 0 || lane.waiting() + lane.reserved >= LANE_JOBS_MAX {
             self.drop_if_idle(endpoint.id, now);
             return None;
@@ -250,10 +261,11 @@ impl Lanes {
         self.drop_if_idle(reserved.endpoint, now);
     }
 
-    /// Puts a delivery into its reserved place; or back into storage, if the breaker opened since.
+    /// Puts a delivery into its reserved place; or back into storage, if the breaker opened since, or
+    /// nothing starts any more.
     pub(crate) fn offer(&mut self, claimed: Claimed, reserved: Reserved, now: Timestamp) {
         let endpoint = reserved.endpoint;
-        if !self.standings.is_closed(endpoint) {
+        if self.is_halted || !self.standings.is_closed(endpoint) {
             self.return_to_storage(&claimed);
             self.unreserve(reserved, now);
             return;
@@ -269,7 +281,7 @@ impl Lanes {
     }
 
     /// Takes everything that waits in memory for the endpoint out of it.
-    fn empty_lane(&mut self, endpoint: EndpointId) {
+    fn empty_lane(&mut self, endpoint: EndpointId, now: Timestamp) {
         let Some(lane) = self.by_endpoint.get_mut(&endpoint) else { return };
         let ready = std::mem::take(&mut lane.ready);
         let ready = || Class::ALL.iter().flat_map(|class| &ready[*class]);
@@ -281,6 +293,7 @@ impl Lanes {
             });
             self.return_to_storage(claimed);
         }
+        self.note_wish(endpoint, now);
     }
 
     fn return_to_storage(&mut self, claimed: &Claimed) {
@@ -313,10 +326,16 @@ impl Lanes {
         lane.known_as_of = Some(endpoint.updated_at);
         let host = self.hosts.id_of(&endpoint.url);
         if lane.host != host {
-            lane.host = host;
-            lane.waits_for_host = false;
+            let old = std::mem::replace(&mut lane.host, host);
+            lane.waits_for_host = Each::default();
+            lane.was_admitted = Each::default();
+            if std::mem::take(&mut lane.has_wish) {
+                self.hosts.end_wish(old);
+            }
         }
-        lane.has_standing = self.standings.set_rate(endpoint.id, endpoint.rate, now);
+        let has_standing = self.standings.set_rate(endpoint.id, endpoint.rate, now);
+        let Some(lane) = self.by_endpoint.get_mut(&endpoint.id) else { return };
+        lane.has_standing = has_standing;
         self.give_turn(endpoint.id, now);
     }
 
@@ -334,7 +353,8 @@ impl Lanes {
             self.turns[class].clear();
             for lane in self.by_endpoint.values_mut() {
                 lane.has_turn[class] = false;
-                lane.waits_for_host = false;
+                lane.waits_for_host[class] = false;
+                lane.has_wish = false;
                 for claimed in lane.ready[class].drain(..) {
                     lane.bytes -= claimed.payload.body.len();
                     taken.push(claimed);
@@ -349,6 +369,12 @@ impl Lanes {
         }
         self.by_endpoint.retain(|_, lane| !lane.is_idle());
         taken
+    }
+
+    /// Whether there is anything in memory that is not on its way. Once nothing starts any more and
+    /// what waited was taken out, that is what is being made durable or claimed.
+    pub(crate) fn has_unstarted(&self) -> bool {
+        self.in_all.jobs > self.in_flight()
     }
 
     /// Attempts on their way.
@@ -388,14 +414,18 @@ impl Lanes {
             host: HostId::default(),
             known_as_of: None,
             in_flight: 0,
+            share: Share::default(),
             reserved: 0,
             claiming: 0,
             has_turn: Each::default(),
-            waits_for_host: false,
+            waits_for_host: Each::default(),
+            was_admitted: Each::default(),
+            has_wish: false,
             has_standing: standings.has(endpoint),
             ready: Each::default(),
             bytes: 0,
             stored_due_at: None,
+            firsts_stored_until: None,
             claims_at: None,
         })
     }
@@ -440,14 +470,24 @@ impl Lane {
         self.in_flight >= self.in_flight_max
     }
 
+    /// Whether it has something of the class that it need not hold back, and does not wait for room
+    /// to start it.
+    fn has_use_for_turn(&self, class: Class) -> bool {
+        let goes_first = class == Class::First || self.ready[Class::First].is_empty();
+        !self.ready[class].is_empty()
+            && !self.waits_for_host[class]
+            && (goes_first || self.share.is_left(self.in_flight_max))
+    }
+
     fn is_idle(&self) -> bool {
         self.in_flight == 0
             && self.reserved == 0
             && self.claiming == 0
             && self.waiting() == 0
             && self.stored_due_at.is_none()
-            && !self.waits_for_host
-            && Class::ALL.into_iter().all(|class| !self.has_turn[class])
+            && Class::ALL
+                .into_iter()
+                .all(|class| !self.has_turn[class] && !self.waits_for_host[class])
     }
 }
 

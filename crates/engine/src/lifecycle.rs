@@ -30,6 +30,9 @@ const SESSION_EXTENDED_EVERY: Duration = Duration::from_secs(15);
 /// How long stopping waits for the last attempts to be recorded: many commits, even on a busy disk.
 const FLUSHED_WITHIN: Duration = Duration::from_secs(5);
 
+/// How long stopping waits for claims and publishes under way: as long as a busy disk may take.
+const SETTLED_WITHIN: Duration = Duration::from_secs(5);
+
 /// How often the last uses of keys are written down.
 const KEY_USES_NOTED_EVERY: Duration = Duration::from_mins(1);
 
@@ -93,11 +96,16 @@ impl Engine {
         if flushed.is_err() {
             tracing::error!("storage takes no attempts; what is unrecorded will be made again");
         }
-        if let Err(error) = self.give_back_orphans().await {
-            tracing::warn!(%error, "could not give orphaned deliveries back");
-        }
         if let Err(error) = self.give_back_ready().await {
             tracing::warn!(%error, "could not give waiting deliveries back");
+        }
+        // A claim or a publish under way brings leases yet.
+        let settled = tokio::time::timeout(SETTLED_WITHIN, self.dispatch().wait_settled()).await;
+        if settled.is_err() {
+            tracing::warn!("storage does not answer; what it leases now will be attempted later");
+        }
+        if let Err(error) = self.give_back_orphans().await {
+            tracing::warn!(%error, "could not give orphaned deliveries back");
         }
         if let Err(error) = self.note_key_uses().await {
             tracing::warn!(%error, "could not note when keys were used");

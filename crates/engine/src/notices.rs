@@ -4,10 +4,12 @@
 //! Promise: every entry of an action of [`ANNOUNCED`] that is written while there is an operations
 //! account becomes one event, in the order of the log, across crashes too: the log is the outbox,
 //! the mark of what was announced moves after the event is durable, and the event's idempotency key
-//! is the entry's number. The same action on the same thing is told once an hour; what concerns the
-//! operations account itself is never told, so that no notice brings about another. Neighbours:
-//! whoever writes such an entry calls [`Engine::wake_announcer`]; losing the wake-up costs
-//! [`LOOK_EVERY`].
+//! is the entry's number. Nothing is left out here for being told often: who writes an entry that may
+//! come in storms writes it seldom ([`Engine::note_exhausted`]: once an hour for each endpoint), and
+//! of the others each takes days of failures, or a person who made it possible: enabled the endpoint,
+//! began the replay. What concerns the operations account itself is never told, so that no notice
+//! brings about another. Neighbours: whoever writes such an entry calls [`Engine::wake_announcer`];
+//! losing the wake-up costs [`LOOK_EVERY`].
 
 use std::time::Duration;
 
@@ -19,7 +21,6 @@ use serde_json::{Map, Value};
 
 use crate::Engine;
 use crate::error::{EngineError, ErrorCode};
-use crate::hourly::Hourly;
 use crate::publish::Publish;
 use crate::scope::Scope;
 
@@ -38,14 +39,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// Entries read in one step: some hundred KiB at most.
 const READ_AT_ONCE: usize = 500;
 
-/// How far the log was walked, and what was told lately.
-#[derive(Default)]
-struct Announcer {
-    /// The number of the last entry that is done with; `None` until it is read.
-    announced: Option<u64>,
-    lately: Hourly<(AuditAction, String)>,
-}
-
 impl Engine {
     /// Tells the announcer that an entry was written that may have to be announced.
     pub(crate) fn wake_announcer(&self) {
@@ -54,9 +47,9 @@ impl Engine {
 
     /// Announces what the audit log tells, for ever.
     pub(crate) async fn run_announcer(self) {
-        let mut announcer = Announcer::default();
+        let mut announced = None;
         loop {
-            match self.announce_some(&mut announcer).await {
+            match self.announce_some(&mut announced).await {
                 Ok(true) => tokio::task::yield_now().await,
                 Ok(false) => {
                     let woken = self.shared.announceable.notified();
@@ -71,13 +64,14 @@ impl Engine {
         }
     }
 
-    /// Goes on in the log by one step; whether there may be more.
-    async fn announce_some(&self, announcer: &mut Announcer) -> Result<bool, EngineError> {
-        let announced = match announcer.announced {
+    /// Goes on in the log by one step; whether there may be more. `last` is the number of the last
+    /// entry that is done with; `None` until it is read.
+    async fn announce_some(&self, last: &mut Option<u64>) -> Result<bool, EngineError> {
+        let announced = match *last {
             Some(announced) => announced,
             None => self.store().read_announced().await?,
         };
-        announcer.announced = Some(announced);
+        *last = Some(announced);
         let entries = self.store().read_audit(announced, READ_AT_ONCE).await?;
         if entries.is_empty() {
             return Ok(false);
@@ -86,7 +80,7 @@ impl Engine {
         let (mut done, mut failed) = (announced, None);
         for entry in &entries {
             if let Some(operations) = &operations
-                && let Err(error) = self.announce(announcer, operations, entry).await
+                && let Err(error) = self.announce(operations, entry).await
             {
                 failed = Some(error);
                 break;
@@ -95,24 +89,17 @@ impl Engine {
         }
         if done > announced {
             self.store().note_announced(done).await?;
-            announcer.announced = Some(done);
+            *last = Some(done);
         }
         failed.map_or(Ok(entries.len() == READ_AT_ONCE), Err)
     }
 
     /// Announces the entry if it is to be announced. Errors only when it can be announced later.
-    async fn announce(
-        &self,
-        announcer: &mut Announcer,
-        operations: &Account,
-        entry: &AuditEntry,
-    ) -> Result<(), EngineError> {
+    async fn announce(&self, operations: &Account, entry: &AuditEntry) -> Result<(), EngineError> {
         let note = &entry.note;
-        let told = (note.action, note.subject.clone());
         let is_announced = ANNOUNCED.contains(&note.action)
             && note.account != Some(operations.id)
-            && note.at >= operations.created_at
-            && announcer.lately.allows(&told, note.at);
+            && note.at >= operations.created_at;
         if !is_announced {
             return Ok(());
         }
@@ -121,7 +108,6 @@ impl Engine {
         let notice = self.notice(operations, entry).await?;
         match self.publish(Scope::OPERATOR, notice, Some((key, entry.hash))).await {
             Ok(_) => {
-                announcer.lately.remember(told, note.at);
                 self.metrics().announced(note.action);
                 Ok(())
             }

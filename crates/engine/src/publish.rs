@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use domain::endpoint::EndpointStatus;
+use domain::endpoint::{Endpoint, EndpointStatus};
 use domain::event::{EntityId, Event, IdempotencyKey};
 use domain::id::{AccountId, DeliveryId, EndpointId, EventId};
 use domain::json_depth::is_deeper_than;
@@ -33,6 +33,10 @@ use crate::payload::data_ids;
 use crate::registry::{RosterAtHand, endpoint_of};
 use crate::scope::Scope;
 use crate::trace;
+
+use repetition::Repetition;
+
+mod repetition;
 
 /// An event to publish, each field as sent.
 #[derive(Clone, Debug, Default)]
@@ -92,6 +96,11 @@ impl Ready {
     fn rows_max(&self) -> usize {
         1 + self.roster.subscribers(&self.event.event_type).count()
     }
+
+    /// Refuses a test event whose endpoint gets nothing, as the roster has it.
+    fn check_only(&self) -> Result<(), EngineError> {
+        self.only.map_or(Ok(()), |only| check_testable(endpoint_of(&self.roster, only)))
+    }
 }
 
 /// What a publisher is answered.
@@ -123,7 +132,7 @@ impl Deliveries {
 
 impl Engine {
     /// Publishes one event. `request_hash` tells a repetition of the same request from another use
-    /// of its idempotency key.
+    /// of its idempotency key; a repetition gets the first answer, even if it would be refused by now.
     pub async fn publish(
         &self,
         scope: Scope,
@@ -131,9 +140,16 @@ impl Engine {
         idempotency: Option<(IdempotencyKey, [u8; 32])>,
     ) -> Result<Published, EngineError> {
         let answer = async {
-            let mut ready = self.check_event(scope, publish).await?;
-            ready.idempotency =
+            let idempotency =
                 idempotency.map(|(key, request_hash)| Idempotency { key, request_hash });
+            let repetition = idempotency.as_ref().map(|it| Repetition::new(&publish, it));
+            let mut ready = match (self.check_event(scope, publish).await, repetition) {
+                (Err(refusal), Some(repetition)) if refusal.code() == ErrorCode::Invalid => {
+                    return self.first_answer(scope, repetition).await?.ok_or(refusal);
+                }
+                (checked, _) => checked?,
+            };
+            ready.idempotency = idempotency;
             self.accept(vec![ready]).await.pop().expect("one event, one answer")
         };
         answer.await.inspect_err(|error| self.metrics().refused(error))
@@ -170,10 +186,7 @@ impl Engine {
         event_type: Option<&str>,
     ) -> Result<Published, EngineError> {
         let endpoint = self.endpoint(scope, endpoint).await?;
-        if endpoint.status != EndpointStatus::Enabled {
-            let message = "the endpoint is disabled; enable it to test it";
-            return Err(EngineError::new(ErrorCode::Conflict, message));
-        }
+        check_testable(Some(&endpoint))?;
         let types = self.publishable(endpoint.contract).await?;
         let name = event_type.unwrap_or_else(|| types.test_type(&endpoint.subscription));
         let publish = Publish {
@@ -183,10 +196,8 @@ impl Engine {
             ..Publish::default()
         };
         let mut ready = self.check_event(scope, publish).await?;
-        if endpoint_of(&ready.roster, endpoint.id).is_none() {
-            return Err(EngineError::not_found("endpoint"));
-        }
         ready.only = Some(endpoint.id);
+        ready.check_only()?;
         self.accept(vec![ready]).await.pop().expect("one event, one answer")
     }
 
@@ -276,7 +287,10 @@ impl Engine {
                 match self.registry().roster(account).await {
                     Ok(Some(roster)) => {
                         ready.roster = roster;
-                        left.push_back(Waiting { at, ready });
+                        match ready.check_only() {
+                            Ok(()) => left.push_back(Waiting { at, ready }),
+                            Err(error) => answers[at] = Some(Err(error)),
+                        }
                     }
                     Ok(None) => answers[at] = Some(Err(EngineError::not_found("account"))),
                     Err(error) => answers[at] = Some(Err(error.into())),
@@ -376,7 +390,7 @@ impl Engine {
         self.dispatch().offer(deliveries.born);
         self.start_ready();
         for endpoint in deliveries.stored {
-            self.dispatch().note_stored(endpoint, event.account, event.owed_since());
+            self.dispatch().note_first_stored(endpoint, event.account, event.owed_since());
         }
         Published { id: event.id, deliveries: owed }
     }
@@ -456,6 +470,18 @@ impl Engine {
             deliveries.born.push((claimed, place));
         }
         (new, deliveries)
+    }
+}
+
+/// Refuses to test an endpoint that is not there or gets nothing.
+fn check_testable(endpoint: Option<&Endpoint>) -> Result<(), EngineError> {
+    match endpoint.map(|endpoint| endpoint.status) {
+        Some(EndpointStatus::Enabled) => Ok(()),
+        Some(EndpointStatus::Disabled(_)) => Err(EngineError::new(
+            ErrorCode::Conflict,
+            "the endpoint is disabled; enable it to test it",
+        )),
+        None => Err(EngineError::not_found("endpoint")),
     }
 }
 

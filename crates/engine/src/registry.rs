@@ -8,8 +8,9 @@
 use std::future::Future;
 use std::hash::Hash;
 use std::ops::Deref;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
+use domain::account::Account;
 use domain::contract::Contract;
 use domain::endpoint::Endpoint;
 use domain::event::EventType;
@@ -77,9 +78,29 @@ pub(crate) struct Registry {
     keys: Cache<String, Arc<KeyRecord>>,
     filters: FiltersAtHand,
     event_types: Cache<Contract, Arc<RegisteredTypes>>,
-    /// Counts changes; held for reading while something is put in, for writing while it is taken
-    /// out, so that what was read before a change is never put in after it.
-    changes: RwLock<u64>,
+    /// Held while event types are read: a list may have many MiB, which one reads for all.
+    reading_event_types: tokio::sync::Mutex<()>,
+    changes: Changes,
+    /// Those of event types have a count of their own: there are few, and reading them takes so long
+    /// that among many others of endpoints no list would ever be kept.
+    event_type_changes: Changes,
+}
+
+/// Counts changes; held for reading while something is put in, for writing while it is taken out,
+/// so that what was read before a change is never put in after it.
+#[derive(Default)]
+struct Changes(RwLock<u64>);
+
+impl Changes {
+    fn count(&self) -> RwLockReadGuard<'_, u64> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, take_out: impl FnOnce()) {
+        let mut changes = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        *changes += 1;
+        take_out();
+    }
 }
 
 impl Registry {
@@ -91,13 +112,23 @@ impl Registry {
             keys: Cache::new(KEPT_MAX),
             filters: FiltersAtHand::default(),
             event_types: Cache::new(Contract::ALL.len()),
-            changes: RwLock::new(0),
+            reading_event_types: tokio::sync::Mutex::default(),
+            changes: Changes::default(),
+            event_type_changes: Changes::default(),
         }
     }
 
     /// Filters that were read. They go by their texts, so that none is ever out of date.
     pub(crate) fn filters(&self) -> &FiltersAtHand {
         &self.filters
+    }
+
+    /// The account, for which its endpoints are not read.
+    pub(crate) async fn account(&self, id: AccountId) -> Result<Option<Account>, StoreError> {
+        match self.rosters.get(&id) {
+            Some(roster) => Ok(Some(roster.account.clone())),
+            None => self.store.read_account(id).await,
+        }
     }
 
     /// The account with its endpoints.
@@ -109,7 +140,7 @@ impl Registry {
             let roster = self.store.read_roster(id).await?;
             Ok(roster.map(|roster| Arc::new(RosterAtHand::new(roster))))
         };
-        self.kept_or_read(&self.rosters, &id, read).await
+        self.kept_or_read(&self.rosters, &self.changes, &id, read).await
     }
 
     /// The account with that username.
@@ -118,7 +149,7 @@ impl Registry {
         username: &str,
     ) -> Result<Option<AccountId>, StoreError> {
         let read = || self.store.find_account(username);
-        self.kept_or_read(&self.usernames, &username.to_owned(), read).await
+        self.kept_or_read(&self.usernames, &self.changes, &username.to_owned(), read).await
     }
 
     /// The key with that public part, if it is kept.
@@ -132,7 +163,7 @@ impl Registry {
         public_part: &str,
     ) -> Result<Option<Arc<KeyRecord>>, StoreError> {
         let read = || async { Ok(self.store.find_key(public_part).await?.map(Arc::new)) };
-        self.kept_or_read(&self.keys, &public_part.to_owned(), read).await
+        self.kept_or_read(&self.keys, &self.changes, &public_part.to_owned(), read).await
     }
 
     /// The registered event types of the contract.
@@ -140,28 +171,33 @@ impl Registry {
         &self,
         contract: Contract,
     ) -> Result<Arc<RegisteredTypes>, StoreError> {
+        if let Some(types) = self.event_types.get(&contract) {
+            return Ok(types);
+        }
+        let _reading = self.reading_event_types.lock().await;
         let read = || async {
             let types = self.store.list_event_types(contract).await?;
             Ok(Some(Arc::new(RegisteredTypes::new(types))))
         };
-        let types = self.kept_or_read(&self.event_types, &contract, read).await?;
+        let changes = &self.event_type_changes;
+        let types = self.kept_or_read(&self.event_types, changes, &contract, read).await?;
         Ok(types.expect("every contract has a list, if an empty one"))
     }
 
     /// Forgets the registered event types of the contract, after a change to one.
     pub(crate) fn forget_event_types(&self, contract: Contract) {
-        self.change(|| drop(self.event_types.remove(&contract)));
+        self.event_type_changes.change(|| drop(self.event_types.remove(&contract)));
     }
 
     /// Forgets the account's roster, after a change to it or to one of its endpoints.
     pub(crate) fn forget(&self, id: AccountId) {
-        self.change(|| drop(self.rosters.remove(&id)));
+        self.changes.change(|| drop(self.rosters.remove(&id)));
     }
 
     /// Forgets a deleted account. Its keys need not be forgotten: a key is good only together with
     /// its roster.
     pub(crate) fn forget_account(&self, id: AccountId, username: &str) {
-        self.change(|| {
+        self.changes.change(|| {
             self.usernames.remove(username);
             self.rosters.remove(&id);
         });
@@ -169,18 +205,13 @@ impl Registry {
 
     /// Forgets a deleted key.
     pub(crate) fn forget_key(&self, public_part: &str) {
-        self.change(|| drop(self.keys.remove(public_part)));
-    }
-
-    fn change(&self, take_out: impl FnOnce()) {
-        let mut changes = self.changes.write().unwrap_or_else(PoisonError::into_inner);
-        *changes += 1;
-        take_out();
+        self.changes.change(|| drop(self.keys.remove(public_part)));
     }
 
     async fn kept_or_read<K, V, W, F>(
         &self,
         kept: &Cache<K, V, W>,
+        changes: &Changes,
         key: &K,
         read: impl Fn() -> F,
     ) -> Result<Option<V>, StoreError>
@@ -193,11 +224,11 @@ impl Registry {
         if let Some(value) = kept.get(key) {
             return Ok(Some(value));
         }
-        let before = *self.changes.read().unwrap_or_else(PoisonError::into_inner);
+        let before = *changes.count();
         let Some(value) = read().await? else {
             return Ok(None);
         };
-        let changes = self.changes.read().unwrap_or_else(PoisonError::into_inner);
+        let changes = changes.count();
         if *changes == before {
             kept.insert(key.clone(), value.clone());
         }

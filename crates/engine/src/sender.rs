@@ -5,6 +5,7 @@
 //! whatever the receiver does. Neighbours: `deliver` sends attempts, `administer` probes new
 //! endpoints, `http-sender` implements it over the network.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use domain::target_url::TargetUrl;
 use thiserror::Error;
 
 /// One POST.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Request {
     /// Where to.
     pub url: TargetUrl,
@@ -33,6 +34,19 @@ pub struct Request {
     /// How to get the token that goes along as `authorization: Bearer …`, in place of any header
     /// of that name.
     pub credentials: Option<ClientCredentials>,
+}
+
+impl fmt::Debug for Request {
+    /// Neither the headers' values nor the body: they are the customer's and hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.headers.iter().map(|(name, _)| name).collect();
+        f.debug_struct("Request")
+            .field("url", &self.url)
+            .field("headers", &names)
+            .field("body_bytes", &self.body.len())
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What came of it.
@@ -88,3 +102,22 @@ pub enum IdentityRefusal {
 
 /// A sender, shared.
 pub type SharedSender = Arc<dyn Sender>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_shows_neither_header_values_nor_its_body() {
+        let request = Request {
+            url: TargetUrl::from_stored("https://a.com/hook").expect("a URL"),
+            headers: vec![("x-key".into(), "exposed".into())],
+            body: Bytes::from_static(b"exposed"),
+            timeout: Duration::from_secs(5),
+            identity: None,
+            credentials: None,
+        };
+        let shown = format!("{request:?}");
+        assert!(shown.contains("x-key") && !shown.contains("exposed"), "{shown}");
+    }
+}

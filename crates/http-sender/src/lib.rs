@@ -62,9 +62,14 @@ use crate::tokens::{Tokens, basic, token_form, token_headers, too_late};
 
 /// Sends requests over the network.
 pub struct HttpSender {
+    way: Arc<Way>,
+    tokens: Tokens,
+}
+
+/// The one way out, for deliveries, probes and requests for tokens.
+struct Way {
     connector: Connector,
     pool: Arc<Pool>,
-    tokens: Tokens,
 }
 
 impl HttpSender {
@@ -85,13 +90,26 @@ impl HttpSender {
         roots: Roots,
     ) -> Self {
         let tls = TlsConnectors::new(roots);
-        Self {
-            connector: Connector { policy, resolver, dialer, tls },
-            pool: Arc::default(),
-            tokens: Tokens::new(),
-        }
+        let connector = Connector { policy, resolver, dialer, tls };
+        Self { way: Arc::new(Way { connector, pool: Arc::default() }), tokens: Tokens::new() }
     }
 
+    /// The value of `authorization` for a request that needs a token.
+    async fn bearer(
+        &self,
+        credentials: &ClientCredentials,
+        began: Instant,
+        limit: Duration,
+    ) -> Result<HeaderValue, Failed> {
+        let bearer = self.tokens.bearer(credentials, || {
+            let (way, credentials) = (Arc::clone(&self.way), credentials.clone());
+            async move { way.ask_for_token(&credentials).await }
+        });
+        timeout_at(began + limit, bearer).await.unwrap_or_else(|_| Err(too_late(limit)))
+    }
+}
+
+impl Way {
     /// From nothing to the head of an answer.
     async fn obtain(
         &self,
@@ -122,17 +140,6 @@ impl HttpSender {
             }
             Err(Broken { failed, .. }) => Err(failed),
         }
-    }
-
-    /// The value of `authorization` for a request that needs a token.
-    async fn bearer(
-        &self,
-        credentials: &ClientCredentials,
-        began: Instant,
-        limit: Duration,
-    ) -> Result<HeaderValue, Failed> {
-        let bearer = self.tokens.bearer(credentials, self.ask_for_token(credentials));
-        timeout_at(began + limit, bearer).await.unwrap_or_else(|_| Err(too_late(limit)))
     }
 
     /// Asks the authorisation server, on the same way and with the same limits as everything.
@@ -253,7 +260,7 @@ impl Sender for HttpSender {
             identity,
         };
         let obtained =
-            timeout_at(began + request.timeout, self.obtain(&message, &mut stopwatch)).await;
+            timeout_at(began + request.timeout, self.way.obtain(&message, &mut stopwatch)).await;
         let phases = stopwatch.stop();
         match obtained {
             Ok(Ok(answer)) => {
@@ -266,7 +273,7 @@ impl Sender for HttpSender {
                 let (outcome, control) = (answer.outcome(), answer.control);
                 let origin = origin_of(&request.url, identity);
                 let (response_excerpt, _) =
-                    answer.finish(&self.pool, &origin, Excerpt::to_store()).await;
+                    answer.finish(&self.way.pool, &origin, Excerpt::to_store()).await;
                 let duration = began.elapsed();
                 Exchange { outcome, duration, phases, response_excerpt, control, detail: None }
             }
@@ -293,7 +300,8 @@ impl Sender for HttpSender {
             authorization: None,
             identity,
         };
-        let obtained = tokio::time::timeout(timeout, self.obtain(&message, &mut stopwatch)).await;
+        let obtained =
+            tokio::time::timeout(timeout, self.way.obtain(&message, &mut stopwatch)).await;
         match obtained {
             Ok(Ok(answer)) => {
                 let outcome = answer.outcome();

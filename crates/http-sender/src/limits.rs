@@ -77,15 +77,31 @@ pub const STREAM_WINDOW_BYTES: u32 = BODY_BYTES_MAX as u32;
 /// HTTP/2 flow-control window per connection.
 pub const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 
-/// Most client certificates whose settings are kept ready. Each takes some kilobytes; one that is
-/// not kept is read anew for the next connection, in about a millisecond.
-pub const IDENTITIES_KEPT_MAX: usize = 512;
+/// Most client certificates whose settings are kept ready; one that is not kept is read anew for
+/// the next connection, in about a millisecond. What each may pin is mostly sessions to resume,
+/// whose tickets the receivers write: of up to 64 KiB each (RFC 8446, section 4.6.1), hence with
+/// [`SESSIONS_PER_IDENTITY_MAX`] some 32 MiB in all.
+pub const IDENTITIES_KEPT_MAX: usize = 64;
 
-/// Most TLS sessions kept for resumption per client certificate: it is shown to few receivers.
-pub const SESSIONS_PER_IDENTITY_MAX: usize = 32;
+/// Most TLS sessions kept for resumption per client certificate: those of one receiver, which is all
+/// that most certificates are shown to.
+pub const SESSIONS_PER_IDENTITY_MAX: usize = 8;
 
-/// Most OAuth 2 tokens kept. One that is not kept is asked for again.
-pub const TOKENS_KEPT_MAX: usize = 1_024;
+/// Most OAuth 2 tokens kept, of all accounts together; one that is not kept is asked for again.
+/// With tokens of 1.5 KiB, as common servers grant them, some 30 MiB; at worst 128 MiB
+/// ([`TOKEN_BYTES_MAX`]).
+pub const TOKENS_KEPT_MAX: usize = 16 * 1024;
+
+/// Most tokens asked for at once at one origin, whoever's they are: 8 answers of a quarter of a
+/// second each are as many tokens a second as 10,000 credentials need whose tokens last 5 minutes.
+pub const ASKED_PER_ORIGIN_MAX: usize = 8;
+
+/// How long asking for a token may take, the wait for its turn included: the longest an attempt may.
+pub const ASK_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// How long what came of asking holds, a failure or a token of however short a life: deliveries are
+/// many, and a token URL is somebody's login.
+pub const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// Longest access token, in bytes: the usual limit of a whole head.
 pub const TOKEN_BYTES_MAX: usize = 8 * 1024;

@@ -2,11 +2,17 @@
 //!
 //! Promise: a token goes only to whose credentials it was got with; however many requests need one
 //! at a time, it is asked for once; and the client's secret goes to the token URL and nowhere else.
-//! A token is kept until shortly before its end, or until a receiver answers 401.
+//! A token is kept until shortly before its end, until a receiver answers 401, or until others that
+//! were needed later take its place ([`TOKENS_KEPT_MAX`]).
+//!
+//! A token URL is spared: few are asked at once at one origin, and what came of asking holds for a
+//! while, be it a failure. Asking outlives the attempt that began it, so that a slow token URL gives
+//! a token to a later one.
 //!
 //! The client names itself with `Authorization: Basic` (RFC 6749, section 2.3.1), which every
 //! server must support; the other form, in the body, is not tried.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,103 +24,94 @@ use domain::credentials::{ClientCredentials, CredentialsDigest, TokenRequest};
 use domain::rendering::{Header, STANDARD_USER_AGENT};
 use http::HeaderValue;
 use quick_cache::sync::Cache;
-use tokio::time::Instant;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, timeout};
 use url::form_urlencoded::{Serializer, byte_serialize};
 
 use crate::failed::Failed;
-use crate::limits::TOKENS_KEPT_MAX;
+use crate::limits::{ASK_TIME_MAX, ASKED_AGAIN_AFTER, ASKED_PER_ORIGIN_MAX, TOKENS_KEPT_MAX};
 use crate::token_answer::Granted;
 
 /// The tokens at hand.
-pub(crate) struct Tokens(Cache<CredentialsDigest, Arc<Slot>>);
+pub(crate) struct Tokens {
+    slots: Cache<CredentialsDigest, Arc<Slot>>,
+    turns: Turns,
+}
 
 /// The place of one token.
 #[derive(Default)]
-struct Slot {
-    known: Mutex<Known>,
-    /// Held while the token is asked for.
-    asking: tokio::sync::Mutex<()>,
-}
+struct Slot(Mutex<Known>);
 
-/// What came of asking.
+/// What is known of one token.
 #[derive(Default)]
 struct Known {
-    latest: Option<Result<Token, String>>,
-    /// How often it was asked for, to an end.
-    times_asked: u64,
+    latest: Option<Told>,
+    /// Set while it is asked for.
+    asking: Option<watch::Receiver<Option<Answer>>>,
 }
 
-#[derive(Clone)]
-struct Token {
-    bearer: HeaderValue,
-    usable_until: Instant,
-}
+/// What whoever needs a token is told: the value of `authorization`, or why there is none.
+type Answer = Result<HeaderValue, String>;
 
-impl Known {
-    /// A token that may still be used, or else what came of asking since `times_asked`: whoever
-    /// waited meanwhile shares it, be it good or bad.
-    fn answer(&self, times_asked: u64) -> Option<Result<HeaderValue, String>> {
-        let is_shared = self.times_asked > times_asked;
-        match self.latest.as_ref()? {
-            Ok(token) if is_shared || Instant::now() < token.usable_until => {
-                Some(Ok(token.bearer.clone()))
-            }
-            Err(detail) if is_shared => Some(Err(detail.clone())),
-            Ok(_) | Err(_) => None,
-        }
-    }
+/// What came of asking, and how long it holds.
+struct Told {
+    answer: Answer,
+    holds_until: Instant,
 }
 
 impl Slot {
     fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Tokens {
     pub(crate) fn new() -> Self {
-        Self(Cache::new(TOKENS_KEPT_MAX))
+        Self { slots: Cache::new(TOKENS_KEPT_MAX), turns: Turns::default() }
     }
 
-    /// The value of `authorization`; `ask` asks for a token, unless there is one.
-    pub(crate) async fn bearer(
+    /// The value of `authorization`; `ask` asks for a token, unless there is one, or somebody asks
+    /// already.
+    pub(crate) async fn bearer<F>(
         &self,
         credentials: &ClientCredentials,
-        ask: impl Future<Output = Result<Granted, Failed>>,
-    ) -> Result<HeaderValue, Failed> {
+        ask: impl FnOnce() -> F,
+    ) -> Result<HeaderValue, Failed>
+    where
+        F: Future<Output = Result<Granted, Failed>> + Send + 'static,
+    {
         let failed = |detail| Failed::new(Failure::Credentials, detail);
         let slot = self.slot(credentials);
-        let times_asked = {
-            let known = slot.known();
-            if let Some(Ok(bearer)) = known.answer(known.times_asked) {
-                return Ok(bearer);
+        let mut asking = {
+            let mut known = slot.known();
+            match &known.latest {
+                Some(told) if Instant::now() < told.holds_until => {
+                    return told.answer.clone().map_err(failed);
+                }
+                _ => {}
             }
-            known.times_asked
+            match &known.asking {
+                // Asking that ended without a word was cut off with its runtime.
+                Some(asking) if asking.has_changed().is_ok() => asking.clone(),
+                _ => {
+                    let turns = self.turns.at(credentials.request().token_url.origin());
+                    let asking = begin_to_ask(Arc::clone(&slot), turns, ask());
+                    known.asking = Some(asking.clone());
+                    asking
+                }
+            }
         };
-        let _asking = slot.asking.lock().await;
-        if let Some(answer) = slot.known().answer(times_asked) {
-            return answer.map_err(failed);
+        match asking.wait_for(Option::is_some).await.map(|answer| answer.clone()) {
+            Ok(Some(answer)) => answer.map_err(failed),
+            Ok(None) | Err(_) => Err(failed("no token: asking was cut off".to_owned())),
         }
-        let asked_at = Instant::now();
-        let latest = match ask.await {
-            Ok(Granted { bearer, usable_for }) => {
-                Ok(Token { bearer, usable_until: asked_at + usable_for })
-            }
-            Err(Failed { failure, detail }) => {
-                Err(format!("no token ({}): {detail}", failure.name()))
-            }
-        };
-        let mut known = slot.known();
-        known.times_asked += 1;
-        known.latest = Some(latest.clone());
-        latest.map(|token| token.bearer).map_err(failed)
     }
 
     /// Forgets a token that a receiver did not accept, unless there is another already.
     pub(crate) fn forget(&self, credentials: &ClientCredentials, bearer: &HeaderValue) {
-        if let Some(slot) = self.0.get(credentials.digest()) {
+        if let Some(slot) = self.slots.get(credentials.digest()) {
             let mut known = slot.known();
-            if matches!(&known.latest, Some(Ok(token)) if token.bearer == bearer) {
+            if known.latest.as_ref().is_some_and(|told| told.answer.as_ref() == Ok(bearer)) {
                 known.latest = None;
             }
         }
@@ -122,11 +119,69 @@ impl Tokens {
 
     fn slot(&self, credentials: &ClientCredentials) -> Arc<Slot> {
         let made: Result<_, std::convert::Infallible> =
-            self.0.get_or_insert_with(credentials.digest(), || Ok(Arc::default()));
+            self.slots.get_or_insert_with(credentials.digest(), || Ok(Arc::default()));
         match made {
             Ok(slot) => slot,
             Err(never) => match never {},
         }
+    }
+}
+
+/// Asks in a task of its own, which writes down what came of it and tells whoever waits.
+fn begin_to_ask(
+    slot: Arc<Slot>,
+    turns: Arc<Semaphore>,
+    ask: impl Future<Output = Result<Granted, Failed>> + Send + 'static,
+) -> watch::Receiver<Option<Answer>> {
+    let (tell, asking) = watch::channel(None);
+    tokio::spawn(async move {
+        let ask_in_turn = async {
+            let _turn = turns.acquire().await.expect("nobody closes the semaphore");
+            let asked_at = Instant::now();
+            (asked_at, ask.await)
+        };
+        let (answer, granted_until) = match timeout(ASK_TIME_MAX, ask_in_turn).await {
+            Ok((asked_at, Ok(Granted { bearer, usable_for }))) => {
+                (Ok(bearer), Some(asked_at + usable_for))
+            }
+            Ok((_, Err(Failed { failure, detail }))) => {
+                (Err(format!("no token ({}): {detail}", failure.name())), None)
+            }
+            Err(_) => {
+                let limit = ASK_TIME_MAX.as_millis();
+                (Err(format!("no token (timeout): none within {limit} ms")), None)
+            }
+        };
+        let asked_again_at = Instant::now() + ASKED_AGAIN_AFTER;
+        let holds_until = granted_until.map_or(asked_again_at, |until| until.max(asked_again_at));
+        let mut known = slot.known();
+        known.latest = Some(Told { answer: answer.clone(), holds_until });
+        known.asking = None;
+        drop(known);
+        tell.send_replace(Some(answer));
+    });
+    asking
+}
+
+/// Whose turn it is to ask, by the origin that is asked.
+#[derive(Default)]
+struct Turns(Mutex<HashMap<String, Arc<Semaphore>>>);
+
+impl Turns {
+    /// Most origins remembered of which none is asked.
+    const IDLE_MAX: usize = 1_024;
+
+    fn at(&self, origin: &str) -> Arc<Semaphore> {
+        let mut by_origin = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(turns) = by_origin.get(origin) {
+            return Arc::clone(turns);
+        }
+        if by_origin.len() >= Self::IDLE_MAX {
+            by_origin.retain(|_, turns| Arc::strong_count(turns) > 1);
+        }
+        let turns = Arc::new(Semaphore::new(ASKED_PER_ORIGIN_MAX));
+        by_origin.insert(origin.to_owned(), Arc::clone(&turns));
+        turns
     }
 }
 

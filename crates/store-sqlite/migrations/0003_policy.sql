@@ -54,6 +54,7 @@ CREATE TABLE replays (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX replays_by_account ON replays (account, id);
 CREATE INDEX replays_by_endpoint ON replays (endpoint, id);
+CREATE INDEX replays_ended ON replays (ended_at) WHERE ended_at IS NOT NULL;
 CREATE INDEX replays_running ON replays (id) WHERE state = 'running';
 CREATE INDEX replays_running_by_endpoint ON replays (endpoint) WHERE state = 'running';
 
@@ -87,13 +88,14 @@ CREATE TABLE cleaning (
 ) STRICT;
 INSERT INTO cleaning VALUES (1, 0, 0, 0);
 
--- Events whose payload would have gone, were they not still pending somewhere.
+-- Events whose payload would have gone, were they not still pending somewhere or missed by an
+-- endpoint; and events that were erased, but for some exchanges.
 CREATE TABLE pending_payloads (
     number INTEGER PRIMARY KEY -- events.number; that event may be gone
 ) STRICT;
 
 -- Events that cleaning passed although they are kept longer than those around them, since they
--- were scheduled.
+-- were scheduled, or accepted while the clock was ahead.
 CREATE TABLE kept_longer (
     pass       TEXT NOT NULL CHECK (pass IN ('payloads', 'events')),
     owed_since INTEGER NOT NULL,

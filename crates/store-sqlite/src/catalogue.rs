@@ -340,12 +340,13 @@ impl Catalogue for SqliteStore {
         &self,
         account: AccountId,
         id: EndpointId,
+        expected: Option<u64>,
         change: EndpointChange,
         note: AuditNote,
     ) -> Answer<Option<Endpoint>> {
         let now = note.at;
         self.write_noted(FEW_ROWS, note, Option::is_some, move |ledger| {
-            ledger.change_endpoint(account, id, change, now)
+            ledger.change_endpoint(account, id, expected, change, now)
         })
         .await
     }

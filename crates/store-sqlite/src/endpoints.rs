@@ -66,9 +66,13 @@ impl Ledger<'_> {
         &mut self,
         account: AccountId,
         id: EndpointId,
+        expected: Option<u64>,
         change: EndpointChange,
         now: Timestamp,
     ) -> Result<Option<Endpoint>> {
+        if expected.is_some() && expected != self.roster_version(account)? {
+            return Ok(None);
+        }
         let Some(mut endpoint) = self.endpoint_of(account, id)? else { return Ok(None) };
         change.apply(&mut endpoint, now);
         self.rewrite_endpoint(&endpoint)?;

@@ -117,7 +117,10 @@ pub(crate) fn for_each_unfiled(
     let mut statement = connection.prepare_cached(SELECT_UNFILED)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        show(UnfiledEvent::read(&Fields::new("events", row))?)?;
+        // Of one that nobody can read the writer speaks.
+        if let Ok(event) = UnfiledEvent::read(&Fields::new("events", row)) {
+            show(event)?;
+        }
     }
     Ok(())
 }

@@ -23,6 +23,7 @@ use store::vault::Vault;
 
 use crate::catalogue::find;
 use crate::failure::{Failure, Result};
+use crate::fates::Fates;
 use crate::filing::{parse_born, unfiled_deliveries, unfiled_events};
 use crate::following::follow_events;
 use crate::ordering::{COUNT_BEHIND, waits_for};
@@ -230,15 +231,17 @@ fn list_events(
     };
     let mut newest = Newest::first(connection, sources)?;
     while let Some(id) = newest.next(connection)? {
+        let mut fates = Fates::new(connection);
         let item = || {
             let passing = find(connection, SELECT_EVENT, [id], |row| {
-                event_if_it_passes(connection, vault, row, filter)
+                event_if_it_passes(connection, vault, row, filter, &mut fates)
             });
             Ok(passing?.flatten())
         };
         if !filling.take(u128::from_be_bytes(id), item)? {
             break;
         }
+        filling.count_rows(fates.rows_read);
     }
     Ok(filling.finish())
 }
@@ -249,6 +252,7 @@ fn event_if_it_passes(
     vault: &Vault,
     row: &Row<'_>,
     filter: &EventFilter,
+    fates: &mut Fates<'_>,
 ) -> Result<Option<(EventWithData, usize)>> {
     let fields = Fields::new("events", row);
     let has_type =
@@ -259,25 +263,12 @@ fn event_if_it_passes(
         return Ok(None);
     }
     let number = fields.get("number")?;
-    if filter.undelivered && !is_undelivered(connection, number, &fields)? {
+    if filter.undelivered && !fates.is_undelivered(number, &fields)? {
         return Ok(None);
     }
     let data = data(connection, vault, number)?;
     let bytes = data.as_ref().map_or(0, Bytes::len);
     Ok(Some((EventWithData { event: event(row)?, data }, bytes)))
-}
-
-pub(crate) fn is_undelivered(
-    connection: &Connection,
-    number: i64,
-    fields: &Fields<'_, '_>,
-) -> Result<bool> {
-    for id in delivery_ids(connection, number, fields)? {
-        if delivery(connection, id)?.is_some_and(|it| it.state != DeliveryState::Delivered) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 fn read_event(connection: &Connection, vault: &Vault, id: EventId) -> Result<Option<EventDetail>> {

@@ -32,6 +32,7 @@ mod condition;
 mod endpoints;
 mod event_types;
 mod failure;
+mod fates;
 mod filing;
 mod following;
 mod history;

@@ -65,7 +65,7 @@ impl<T> Filling<T> {
         id: u128,
         item: impl FnOnce() -> Result<Option<(T, usize)>>,
     ) -> Result<bool> {
-        if self.rows_read == self.bounds.rows_max {
+        if self.rows_read >= self.bounds.rows_max {
             self.page.next_before = self.last_read;
             return Ok(false);
         }
@@ -83,6 +83,11 @@ impl<T> Filling<T> {
         self.rows_read += 1;
         self.last_read = Some(id);
         Ok(true)
+    }
+
+    /// Counts other rows that were read to know whether the last one belongs to the page.
+    pub(crate) fn count_rows(&mut self, rows: usize) {
+        self.rows_read += rows;
     }
 
     pub(crate) fn finish(self) -> Page<T> {

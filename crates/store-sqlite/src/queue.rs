@@ -13,6 +13,7 @@ use store::queue::{
 };
 
 use crate::accept::{seal_bodies, weight};
+use crate::cancel::deliveries_and_attempts;
 use crate::catalogue::find;
 use crate::claim::{losing, open_payloads};
 use crate::failure::Result;
@@ -27,8 +28,14 @@ pub(crate) const SELECT_NEXT_LANE: &str = "SELECT endpoint, due_at \
      FROM deliveries INDEXED BY deliveries_open \
      WHERE state = 0 AND endpoint > ?1 ORDER BY endpoint, due_at LIMIT 1";
 
-/// About what cancelling an event writes.
+/// About what cancelling a delivery writes, with the entry in the audit log.
 const FEW_ROWS: usize = 8;
+
+/// About what each further delivery of an event costs that is cancelled: its row and its line.
+const ROWS_PER_CANCELLED: usize = 2;
+
+/// Most exchanges that are erased in one step; about 20 ms.
+const ERASED_AT_ONCE: usize = 5_000;
 
 /// Most bytes that are sealed on the caller's thread: a fraction of a millisecond, which other work
 /// that waits for the thread does not notice.
@@ -111,6 +118,34 @@ impl SqliteStore {
             tracing::error!(%error, "could not set aside deliveries whose payload does not open");
         }
         Ok(claims)
+    }
+}
+
+impl SqliteStore {
+    /// Erases an event, at most `rows_max` exchanges in each step. Answers when all is erased.
+    pub(crate) async fn erase_in_steps(
+        &self,
+        account: AccountId,
+        event: EventId,
+        note: AuditNote,
+        rows_max: usize,
+    ) -> Answer<Cancelled> {
+        let now = note.at;
+        let (deliveries, attempts) =
+            self.read(move |connection| deliveries_and_attempts(connection, event)).await?;
+        let weight = FEW_ROWS + ROWS_PER_CANCELLED * deliveries + attempts.min(rows_max);
+        let erased = self
+            .write_noted(weight, note, is_cancelled, move |ledger| {
+                ledger.erase_event(account, event, now, rows_max)
+            })
+            .await?;
+        if is_cancelled(&erased) && attempts > rows_max {
+            let step = move |ledger: &mut Ledger<'_>| {
+                ledger.in_savepoint(|ledger| ledger.erase_rest(account, event, now, rows_max))
+            };
+            while !self.write(Haste::AtOnce, rows_max, step).await? {}
+        }
+        Ok(erased)
     }
 }
 
@@ -250,7 +285,10 @@ impl Queue for SqliteStore {
         note: AuditNote,
     ) -> Answer<Cancelled> {
         let now = note.at;
-        self.write_noted(FEW_ROWS, note, is_cancelled, move |ledger| {
+        let (deliveries, _) =
+            self.read(move |connection| deliveries_and_attempts(connection, event)).await?;
+        let weight = FEW_ROWS + ROWS_PER_CANCELLED * deliveries;
+        self.write_noted(weight, note, is_cancelled, move |ledger| {
             ledger.cancel_event(account, event, now)
         })
         .await
@@ -275,11 +313,7 @@ impl Queue for SqliteStore {
         event: EventId,
         note: AuditNote,
     ) -> Answer<Cancelled> {
-        let now = note.at;
-        self.write_noted(FEW_ROWS, note, is_cancelled, move |ledger| {
-            ledger.erase_event(account, event, now)
-        })
-        .await
+        self.erase_in_steps(account, event, note, ERASED_AT_ONCE).await
     }
 }
 

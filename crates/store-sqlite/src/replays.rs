@@ -20,7 +20,7 @@ use crate::filing::unfiled_events;
 use crate::ledger::Ledger;
 use crate::page::{id_below, page_of_rows};
 use crate::row::Fields;
-use crate::walk::{Next, ROWS_OUTSIDE_MAX, Walk, is_wanted};
+use crate::walk::{Next, Walk, is_wanted, unless_unreadable};
 use crate::writer::Haste;
 use crate::{Answer, SqliteStore};
 
@@ -45,19 +45,37 @@ fn replay(row: &Row<'_>) -> Result<Replay> {
     })
 }
 
+/// What deleted accounts still have is nobody's.
+macro_rules! of_an_account {
+    () => {
+        " AND NOT EXISTS (SELECT 1 FROM departed_accounts WHERE departed_accounts.id = account)"
+    };
+}
+
 fn read_replay(connection: &Connection, id: ReplayId) -> Result<Option<Replay>> {
-    find(connection, "SELECT * FROM replays WHERE id = ?1", [id.to_bytes()], replay)
+    let sql = concat!("SELECT * FROM replays WHERE id = ?1", of_an_account!());
+    find(connection, sql, [id.to_bytes()], replay)
 }
 
 pub(crate) const COUNT_RUNNING: &str = "SELECT count(*) \
      FROM replays INDEXED BY replays_running_by_endpoint WHERE state = 'running' AND endpoint = ?1";
-pub(crate) const SELECT_RUNNING: &str = "SELECT * FROM replays INDEXED BY replays_running \
-     WHERE state = 'running' AND id > ?1 ORDER BY id LIMIT ?2";
-pub(crate) const LIST: &str = "SELECT * FROM replays WHERE id < ?1 ORDER BY id DESC LIMIT ?2";
-pub(crate) const LIST_OF_ACCOUNT: &str =
-    "SELECT * FROM replays WHERE id < ?1 AND account = ?3 ORDER BY id DESC LIMIT ?2";
-pub(crate) const LIST_OF_ENDPOINT: &str = "SELECT * FROM replays \
-     WHERE id < ?1 AND endpoint = ?4 AND +account = coalesce(?3, account) ORDER BY id DESC LIMIT ?2";
+pub(crate) const SELECT_RUNNING: &str = concat!(
+    "SELECT * FROM replays INDEXED BY replays_running WHERE state = 'running' AND id > ?1",
+    of_an_account!(),
+    " ORDER BY id LIMIT ?2"
+);
+pub(crate) const LIST: &str =
+    concat!("SELECT * FROM replays WHERE id < ?1", of_an_account!(), " ORDER BY id DESC LIMIT ?2");
+pub(crate) const LIST_OF_ACCOUNT: &str = concat!(
+    "SELECT * FROM replays WHERE id < ?1 AND account = ?3",
+    of_an_account!(),
+    " ORDER BY id DESC LIMIT ?2"
+);
+pub(crate) const LIST_OF_ENDPOINT: &str = concat!(
+    "SELECT * FROM replays WHERE id < ?1 AND endpoint = ?4 AND +account = coalesce(?3, account)",
+    of_an_account!(),
+    " ORDER BY id DESC LIMIT ?2"
+);
 
 impl Ledger<'_> {
     fn create_replay(&self, replay: &Replay) -> Result<ReplayCreated> {
@@ -110,6 +128,9 @@ impl Ledger<'_> {
             (replay.state, replay.ended_at) = (ReplayState::Cancelled, Some(now));
         }
         self.update_replay(&replay)?;
+        if replay.state != ReplayState::Running {
+            self.write_down(&replay.ended_note(now))?;
+        }
         let created = (replay.created - created_before) as usize;
         Ok(Some(ReplayStep { replay, created }))
     }
@@ -121,22 +142,21 @@ impl Ledger<'_> {
         rows_max: usize,
         now: Timestamp,
     ) -> Result<()> {
-        let Replay { account, endpoint, selection, through, .. } = *replay;
+        let Replay { account, endpoint, selection, .. } = *replay;
         let (mut ids, mut rows_left) = (deliveries.into_iter(), rows_max);
         let unfiled = self.unfiled_of(account)?;
         let connection = self.connection;
-        let mut walk =
-            Walk::begin(connection, unfiled, account, selection, through, ROWS_OUTSIDE_MAX)?;
+        let mut walk = Walk::of(connection, unfiled, replay)?;
         loop {
             match walk.next(connection)? {
                 Next::Event(_) if rows_left == 0 || ids.len() == 0 => return Ok(()),
                 Next::Event(candidate) => {
-                    rows_left -= 1;
+                    let (is_wanted, rows) =
+                        is_wanted(connection, candidate, endpoint, selection.fate)?;
+                    rows_left = rows_left.saturating_sub(rows);
                     replay.looked_at += 1;
                     replay.through = Some(candidate.id);
-                    if is_wanted(connection, &candidate, endpoint, selection.fate)?
-                        && let Some(id) = ids.next()
-                    {
+                    if is_wanted && let Some(id) = ids.next() {
                         let new = NewDelivery { id, endpoint, leased: false, ordering_key: None };
                         self.insert_replay(candidate.number, &new, None, now)?;
                         replay.created += 1;
@@ -189,15 +209,15 @@ fn count_replay(
     rows_max: usize,
 ) -> Result<ReplayCount> {
     let unfiled = unfiled_events(connection, account)?;
-    let mut walk =
-        Walk::begin(connection, unfiled, account, selection, None, PAGE_ROWS_SCANNED_MAX)?;
+    let mut walk = Walk::begin(connection, unfiled, account, selection, None)?
+        .reading_outside(PAGE_ROWS_SCANNED_MAX);
     let (mut events, mut rows_left) = (0, rows_max);
     loop {
         match walk.next(connection)? {
             Next::End => return Ok(ReplayCount { events, is_complete: true }),
             Next::Event(candidate) if rows_left > 0 => {
-                rows_left -= 1;
-                let is_wanted = is_wanted(connection, &candidate, endpoint, selection.fate)?;
+                let (is_wanted, rows) = is_wanted(connection, candidate, endpoint, selection.fate)?;
+                rows_left = rows_left.saturating_sub(rows);
                 events += u64::from(is_wanted);
             }
             Next::Event(_) | Next::Pause => return Ok(ReplayCount { events, is_complete: false }),
@@ -254,7 +274,8 @@ impl Replays for SqliteStore {
             let mut rows = statement.query(params![after, limit])?;
             let mut running = Vec::new();
             while let Some(row) = rows.next()? {
-                running.push(replay(row)?);
+                // One that nobody can read must not stop the others.
+                running.extend(unless_unreadable(replay(row))?);
             }
             Ok(running)
         })
@@ -268,7 +289,7 @@ impl Replays for SqliteStore {
         rows_max: usize,
         now: Timestamp,
     ) -> Answer<Option<ReplayStep>> {
-        let weight = 3 * deliveries.len();
+        let weight = rows_max + 3 * deliveries.len();
         self.write(Haste::CanWait, weight, move |ledger| {
             ledger.in_savepoint(|ledger| ledger.step_replay(id, deliveries, rows_max, now))
         })

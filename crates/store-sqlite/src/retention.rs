@@ -2,15 +2,20 @@
 //!
 //! Two passes walk the events in the order in which they were accepted, each with a cursor, so that
 //! nothing is looked at twice for the same reason. What a pass meets before its time, because it
-//! was scheduled, is remembered in `kept_longer` and met again then; a payload that a delivery still
-//! needs is remembered in `pending_payloads`, of which every round looks at some. An event that is removed is
-//! out of sight at once, with all its deliveries; those go out of storage as there is room. A row
-//! that nobody can read is named in the log once and stays.
+//! was scheduled or the clock was ahead, is remembered in `kept_longer` and met again then; a payload
+//! that a delivery still needs, or a replay of what an endpoint missed, is remembered in
+//! `pending_payloads`, of which every step looks at some. An event that is removed is out of sight at
+//! once, with all its deliveries; those go out of storage as there is room. A row that nobody can
+//! read is named in the log once and stays.
 //!
-//! Neighbours: `settle` calls this when deleted endpoints and accounts have left nothing to do.
+//! Each of these has its share of every step, so that none waits for another to come to an end.
+//! Neighbours: `settle` calls this when deleted endpoints and accounts have left nothing to do;
+//! `cancel` erases exchanges; `space` gives pages back.
+
+use std::time::Duration;
 
 use domain::delivery::EndReason;
-use domain::id::AccountId;
+use domain::id::{AccountId, EndpointId};
 use domain::retention::Retention;
 use domain::time::Timestamp;
 use rusqlite::{OptionalExtension as _, params};
@@ -21,15 +26,19 @@ use crate::failure::{Failure, Result};
 use crate::filing::parse_born;
 use crate::history::delivery_ids;
 use crate::ledger::Ledger;
-use crate::row::Fields;
+use crate::row::{Fields, missed_by, parse_not_made};
+use crate::settle::sql_limit;
 use crate::state;
 
 /// So many bytes of a payload take about as long to remove as a row: each of their pages is read, to
 /// find the next.
 const BYTES_FREED_PER_ROW: usize = 32 * 1024;
 
-/// Events of `pending_payloads` that the last step of a round looks at.
-const PENDING_LOOKED_AT: usize = 256;
+/// Rows that are looked at in about the time in which one is written.
+const LOOKED_AT_PER_ROW: usize = 16;
+
+/// Events of `pending_payloads` that are looked at in one go.
+pub(crate) const PENDING_LOOKED_AT: usize = 256;
 
 /// What a walk over the events removes.
 #[derive(Clone, Copy)]
@@ -71,12 +80,28 @@ pub(crate) const SELECT_KEPT_LONGER: &str = "SELECT owed_since, number FROM kept
 pub(crate) const SELECT_PENDING: &str =
     "SELECT number FROM pending_payloads WHERE number > ?1 ORDER BY number LIMIT ?2";
 
+pub(crate) const DELETE_ENDED_REPLAYS: &str = "DELETE FROM replays WHERE id IN \
+     (SELECT id FROM replays WHERE ended_at <= ?1 LIMIT ?2)";
+
+/// What has its share of every step.
+#[derive(Clone, Copy)]
+enum Part {
+    Payloads,
+    Records,
+    Pages,
+    Pending,
+}
+
+impl Part {
+    const ALL: [Self; 4] = [Self::Payloads, Self::Records, Self::Pages, Self::Pending];
+}
+
 /// How far it went with an event.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Taken {
     /// The pass is done with it.
     Whole,
-    /// It is not: a delivery still needs the payload.
+    /// It is not: the payload is still needed.
     Pending,
     /// There was no room for all of it; the next step goes on.
     InPart,
@@ -86,6 +111,8 @@ enum Taken {
 pub(crate) struct Step {
     pub(crate) now: Timestamp,
     pub(crate) rows_left: usize,
+    /// Rows that were read only, and not yet paid for.
+    looked_at: usize,
     pub(crate) cleaned: Cleaned,
 }
 
@@ -95,33 +122,92 @@ struct Old {
     account: AccountId,
     id: [u8; 16],
     deliveries: Vec<[u8; 16]>,
+    /// Endpoints that can still be made a delivery: they wanted one and were made none at first.
+    missed_by: Vec<[u8; 16]>,
     has_payload: bool,
     /// Bytes of the producer's data, if there is a payload.
     data_bytes: usize,
 }
 
 impl Step {
-    /// The event's row was changed or removed.
-    fn spend(&mut self, old: &Old) {
-        let spent = 1 + old.data_bytes / BYTES_FREED_PER_ROW;
-        self.rows_left = self.rows_left.saturating_sub(spent);
+    pub(crate) fn new(now: Timestamp, rows_max: usize) -> Self {
+        Self { now, rows_left: rows_max, looked_at: 0, cleaned: Cleaned::default() }
+    }
+
+    /// So many rows were read, most of them to no effect. They are paid for when all is done that
+    /// they were read for ([`Self::pay_looks`]): else what takes many looks would never be done.
+    pub(crate) const fn look(&mut self, rows: usize) {
+        self.looked_at += rows;
+    }
+
+    pub(crate) const fn spend(&mut self, rows: usize) {
+        self.rows_left = self.rows_left.saturating_sub(rows);
+    }
+
+    fn pay_looks(&mut self) {
+        self.spend(self.looked_at / LOOKED_AT_PER_ROW);
+        self.looked_at %= LOOKED_AT_PER_ROW;
     }
 }
 
+/// What removing an event's row, or its payload, costs in rows.
+pub(crate) const fn rows_of_event(data_bytes: usize) -> usize {
+    1 + data_bytes / BYTES_FREED_PER_ROW
+}
+
 impl Ledger<'_> {
-    /// Removes what is to be kept no longer; answers whether that was all.
+    /// Removes what is to be kept no longer and gives its space back; answers whether that was all.
     pub(crate) fn keep_no_longer(
         &mut self,
         retention: &Retention,
         step: &mut Step,
     ) -> Result<bool> {
-        Ok(self.remove_departed_events(step)?
-            && self.walk(Pass::Payloads, retention.delivered_payloads_kept_for, step)?
-            && self.walk(Pass::Events, retention.records_kept_for, step)?)
+        let mut unfinished = Vec::new();
+        for (number, part) in Part::ALL.into_iter().enumerate() {
+            let share = step.rows_left.div_ceil(Part::ALL.len() - number);
+            let of_others = step.rows_left - share;
+            step.rows_left = share;
+            if !self.go_on_with(part, retention, step)? {
+                unfinished.push(part);
+            }
+            step.rows_left += of_others;
+        }
+        // What some did not need is for the others.
+        let mut is_all = true;
+        for part in unfinished {
+            is_all &= step.rows_left > 0 && self.go_on_with(part, retention, step)?;
+        }
+        Ok(is_all)
+    }
+
+    /// Goes on with one part as far as there is room; answers whether there is nothing more to do.
+    fn go_on_with(&mut self, part: Part, retention: &Retention, step: &mut Step) -> Result<bool> {
+        let Retention { delivered_payloads_kept_for, records_kept_for } = *retention;
+        match part {
+            Part::Payloads => self.walk(Pass::Payloads, delivered_payloads_kept_for, step),
+            Part::Records => Ok(self.remove_departed_events(step)?
+                && self.forget_replays(records_kept_for, step)?
+                && self.walk(Pass::Events, records_kept_for, step)?
+                // What the last of them left.
+                && self.remove_departed_events(step)?),
+            Part::Pages => self.give_back_pages(step),
+            Part::Pending => self.look_at_pending(step),
+        }
+    }
+
+    /// Removes replays of many events that ended long ago; answers whether those were all.
+    fn forget_replays(&mut self, kept_for: Duration, step: &mut Step) -> Result<bool> {
+        let removed = self.execute(
+            DELETE_ENDED_REPLAYS,
+            params![step.now.minus(kept_for).as_millis(), sql_limit(step.rows_left)],
+        )?;
+        let is_all = removed < step.rows_left;
+        step.rows_left -= removed;
+        Ok(is_all)
     }
 
     /// Goes on with a pass; answers whether there is nothing more that is old enough.
-    fn walk(&mut self, pass: Pass, kept_for: std::time::Duration, step: &mut Step) -> Result<bool> {
+    fn walk(&mut self, pass: Pass, kept_for: Duration, step: &mut Step) -> Result<bool> {
         let owed_until = step.now.minus(kept_for);
         if !self.come_back(pass, owed_until, step)? {
             return Ok(false);
@@ -150,25 +236,25 @@ impl Ledger<'_> {
                 Ok((fields.get("number")?, accepted_at, fields.instant_if_any("deliver_at")?))
             })?;
             let Some((number, accepted_at, deliver_at)) = next else { return Ok(true) };
-            if accepted_at > owed_until {
+            // What was accepted while the clock was ahead says nothing about what came after it.
+            if accepted_at > owed_until && accepted_at <= step.now {
                 return Ok(true);
             }
             if step.rows_left == 0 {
                 return Ok(false);
             }
-            match deliver_at {
-                Some(deliver_at) if deliver_at > owed_until => {
-                    self.execute(
-                        "INSERT OR IGNORE INTO kept_longer VALUES (?1, ?2, ?3)",
-                        params![pass.name(), deliver_at.as_millis(), number],
-                    )?;
-                }
-                _ if self.take(pass, number, step)? == Taken::InPart => return Ok(false),
-                _ => {}
+            let owed_since = deliver_at.map_or(accepted_at, |it| it.max(accepted_at));
+            if owed_since > owed_until {
+                self.execute(
+                    "INSERT OR IGNORE INTO kept_longer VALUES (?1, ?2, ?3)",
+                    params![pass.name(), owed_since.as_millis(), number],
+                )?;
+            } else if self.take(pass, number, step)? == Taken::InPart {
+                return Ok(false);
             }
             *through = number;
             // Looking at it was work too.
-            step.rows_left = step.rows_left.saturating_sub(1);
+            step.spend(1);
         }
     }
 
@@ -189,13 +275,13 @@ impl Ledger<'_> {
                 "DELETE FROM kept_longer WHERE pass = ?1 AND owed_since = ?2 AND number = ?3",
                 params![pass.name(), owed_since, number],
             )?;
-            step.rows_left = step.rows_left.saturating_sub(1);
+            step.spend(1);
         }
     }
 
-    /// Looks again at some of what was pending when the payloads around it went; answers whether
-    /// there was room for what was found to do.
-    pub(crate) fn look_at_pending(&mut self, step: &mut Step) -> Result<bool> {
+    /// Looks again at some of what was still needed when the payloads around it went; answers `true`
+    /// if there was nothing to do for any of it.
+    fn look_at_pending(&mut self, step: &mut Step) -> Result<bool> {
         let looked_at_before: i64 = self
             .prepare("SELECT pending_through FROM cleaning")?
             .query_row([], |row| row.get(0))?;
@@ -203,31 +289,36 @@ impl Ledger<'_> {
             .prepare(SELECT_PENDING)?
             .query_map(params![looked_at_before, PENDING_LOOKED_AT as i64], |row| row.get(0))?
             .collect::<rusqlite::Result<_>>()?;
-        // After the last of them, from the start.
         let is_last = numbers.len() < PENDING_LOOKED_AT;
-        let mut through = looked_at_before;
-        let mut has_room = true;
+        let (mut through, mut did_something, mut has_room) = (looked_at_before, false, true);
         for number in numbers {
-            has_room = match self.take(Pass::Payloads, number, step)? {
-                Taken::InPart => false,
-                Taken::Pending => true,
-                Taken::Whole => {
-                    self.execute("DELETE FROM pending_payloads WHERE number = ?1", [number])?;
-                    true
-                }
-            };
+            has_room = step.rows_left > 0;
             if !has_room {
                 break;
             }
+            match self.take(Pass::Payloads, number, step)? {
+                Taken::InPart => {
+                    (did_something, has_room) = (true, false);
+                    break;
+                }
+                Taken::Pending => {}
+                Taken::Whole => {
+                    did_something = true;
+                    self.execute("DELETE FROM pending_payloads WHERE number = ?1", [number])?;
+                }
+            }
             through = number;
         }
+        let has_looked = through != looked_at_before || (is_last && has_room);
         if is_last && has_room {
+            // From the start again.
             through = 0;
         }
         if through != looked_at_before {
             self.execute("UPDATE cleaning SET pending_through = ?1", [through])?;
         }
-        Ok(has_room)
+        // After looks to no effect, the next round goes on.
+        Ok(has_looked && !did_something)
     }
 
     /// Does with the event what the pass is for.
@@ -240,6 +331,7 @@ impl Ledger<'_> {
                 Pass::Events => ledger.remove_event(&old, step),
             }
         });
+        step.pay_looks();
         taken.or_else(|failure| {
             step.cleaned = cleaned_before;
             if !is_of_one_row(&failure) {
@@ -251,17 +343,19 @@ impl Ledger<'_> {
     }
 
     fn old(&self, number: i64) -> Result<Option<Old>> {
-        let sql = "SELECT id, account, deliveries, data_length, \
+        let sql = "SELECT id, account, deliveries, not_made, data_length, \
                    body IS NOT NULL AS has_payload FROM events WHERE number = ?1";
         find(self.connection, sql, [number], |row| {
             let fields = Fields::new("events", row);
             let deliveries = delivery_ids(self.connection, number, &fields)?;
+            let not_made = fields.decode("not_made", parse_not_made)?;
             let has_payload = fields.get("has_payload")?;
             Ok(Old {
                 number,
                 account: fields.id("account", AccountId::from_bytes)?,
                 id: fields.get("id")?,
                 deliveries: deliveries.into_iter().collect(),
+                missed_by: missed_by(&not_made).map(EndpointId::to_bytes).collect(),
                 has_payload,
                 data_bytes: if has_payload { fields.count("data_length")? as usize } else { 0 },
             })
@@ -269,75 +363,50 @@ impl Ledger<'_> {
     }
 
     /// Removes payload and exchanges of an event that everybody got or nobody wanted. What somebody
-    /// did not get is left to the other pass.
+    /// did not get is left to the other pass; what an endpoint missed may yet be made up for.
     fn remove_payload(&mut self, old: &Old, step: &mut Step) -> Result<Taken> {
+        step.look(old.deliveries.len());
+        if old.has_payload {
+            let mut missed_by = old.missed_by.clone();
+            let mut is_pending = false;
+            for id in &old.deliveries {
+                let found: Option<(i64, [u8; 16])> = self
+                    .prepare("SELECT state, endpoint FROM deliveries WHERE id = ?1")?
+                    .query_row([id], |row| Ok((row.get(0)?, row.get(1)?)))
+                    .optional()?;
+                let Some((state, endpoint)) = found else { continue };
+                missed_by.retain(|missed| *missed != endpoint);
+                match state {
+                    state::DELIVERED | state::CANCELLED => {}
+                    state::WAITING | state::LEASED | state::BEHIND => is_pending = true,
+                    _ => return Ok(Taken::Whole),
+                }
+            }
+            if is_pending || !missed_by.is_empty() {
+                self.execute("INSERT OR IGNORE INTO pending_payloads VALUES (?1)", [old.number])?;
+                return Ok(Taken::Pending);
+            }
+        }
+        // Also where there is no payload: erasing leaves exchanges if they are many.
+        if !self.erase_exchanges(&old.deliveries, step)? {
+            return Ok(Taken::InPart);
+        }
         if !old.has_payload {
             return Ok(Taken::Whole);
-        }
-        let mut is_pending = false;
-        for id in &old.deliveries {
-            let state: Option<i64> = self
-                .prepare("SELECT state FROM deliveries WHERE id = ?1")?
-                .query_row([id], |row| row.get(0))
-                .optional()?;
-            match state {
-                None | Some(state::DELIVERED | state::CANCELLED) => {}
-                Some(state::WAITING | state::LEASED | state::BEHIND) => is_pending = true,
-                _ => return Ok(Taken::Whole),
-            }
-        }
-        if is_pending {
-            self.execute("INSERT OR IGNORE INTO pending_payloads VALUES (?1)", [old.number])?;
-            return Ok(Taken::Pending);
-        }
-        for id in &old.deliveries {
-            if !self.erase_exchanges(*id, &mut step.rows_left)? {
-                return Ok(Taken::InPart);
-            }
         }
         if step.rows_left == 0 {
             return Ok(Taken::InPart);
         }
-        step.spend(old);
+        step.spend(rows_of_event(old.data_bytes));
         self.execute("UPDATE events SET body = NULL WHERE number = ?1", [old.number])?;
         step.cleaned.payloads += 1;
         Ok(Taken::Whole)
     }
 
-    /// Removes what was sent and answered in the attempts of a delivery, one row each; answers
-    /// whether there was room for all of it.
-    pub(crate) fn erase_exchanges(
-        &self,
-        delivery: [u8; 16],
-        rows_left: &mut usize,
-    ) -> Result<bool> {
-        let mut place: Option<i64> = self
-            .prepare("SELECT last_attempt FROM deliveries WHERE id = ?1")?
-            .query_row([delivery], |row| row.get(0))
-            .optional()?
-            .flatten();
-        while let Some(here) = place {
-            let attempt: Option<(Option<i64>, bool)> = self
-                .prepare("SELECT earlier, length(exchange) > 0 FROM attempts WHERE place = ?1")?
-                .query_row([here], |row| Ok((row.get(0)?, row.get(1)?)))
-                .optional()?;
-            let Some((earlier, has_exchange)) = attempt else { return Ok(true) };
-            if has_exchange {
-                if *rows_left == 0 {
-                    return Ok(false);
-                }
-                *rows_left -= 1;
-                self.execute("UPDATE attempts SET exchange = x'' WHERE place = ?1", [here])?;
-            }
-            // A chain that does not lead backwards would never end.
-            place = earlier.filter(|earlier| *earlier < here);
-        }
-        Ok(true)
-    }
-
     /// Takes an event out of sight, once nothing of it is pending, and what is left of it out of
     /// storage.
     fn remove_event(&mut self, old: &Old, step: &mut Step) -> Result<Taken> {
+        step.look(old.deliveries.len());
         for id in &old.deliveries {
             if step.rows_left == 0 {
                 return Ok(Taken::InPart);
@@ -363,7 +432,7 @@ impl Ledger<'_> {
         self.execute("DELETE FROM events WHERE number = ?1", [old.number])?;
         self.execute("DELETE FROM event_extras WHERE number = ?1", [old.number])?;
         step.cleaned.events += 1;
-        step.spend(old);
+        step.spend(rows_of_event(old.data_bytes));
         // What there is no room for is next in line: the event itself is done with.
         self.remove_departed_events(step)?;
         Ok(Taken::Whole)
@@ -394,6 +463,7 @@ impl Ledger<'_> {
             for replay in replays {
                 deliveries.push(replay?);
             }
+            step.look(deliveries.len());
             for (endpoint, id) in deliveries {
                 if !self.remove_delivery(id, &mut step.rows_left)? {
                     return Ok(false);
@@ -402,7 +472,8 @@ impl Ledger<'_> {
             }
             self.execute("DELETE FROM replayed WHERE event = ?1", [number])?;
             self.execute("DELETE FROM departed_events WHERE number = ?1", [number])?;
-            step.rows_left = step.rows_left.saturating_sub(1);
+            step.spend(1);
+            step.pay_looks();
         }
     }
 

@@ -16,10 +16,15 @@ use store::queue::Cleaned;
 
 use crate::failure::Result;
 use crate::ledger::Ledger;
-use crate::retention::Step;
+use crate::retention::{Step, rows_of_event};
 
 /// Rows that are settled in the transaction that deletes, which is all there are of most endpoints.
 pub(crate) const SETTLED_AT_ONCE_ROWS: usize = 500;
+
+/// Events of an account, and the size of what each of them still has.
+pub(crate) const SELECT_EVENTS_OF_ACCOUNT: &str = "SELECT filed.id, number, \
+     CASE WHEN body IS NULL THEN 0 ELSE data_length END FROM events_by_account AS filed \
+     LEFT JOIN events ON events.id = filed.id WHERE filed.account = ?1 ORDER BY filed.id LIMIT ?2";
 
 /// A deleted endpoint that still has something to settle.
 struct Departed {
@@ -74,7 +79,6 @@ impl Ledger<'_> {
         self.file()?;
         self.execute("DELETE FROM keys WHERE account = ?1", account)?;
         self.execute("INSERT INTO departed_accounts VALUES (?1)", account)?;
-        self.execute("DELETE FROM replays WHERE account = ?1", account)?;
         self.execute("DELETE FROM meta WHERE name = 'operations_account' AND value = ?1", account)?;
         self.execute(
             "DELETE FROM streaks WHERE endpoint IN (SELECT id FROM endpoints WHERE account = ?1)",
@@ -110,7 +114,7 @@ impl Ledger<'_> {
         retention: &Retention,
         rows_max: usize,
     ) -> Result<Cleaned> {
-        let mut step = Step { now, rows_left: rows_max, cleaned: Cleaned::default() };
+        let mut step = Step::new(now, rows_max);
         self.settle_endpoints(&mut step.rows_left)?;
         self.settle_accounts(&mut step.rows_left)?;
         self.forget_keys(now, &mut step.rows_left)?;
@@ -118,10 +122,7 @@ impl Ledger<'_> {
                     OR EXISTS (SELECT 1 FROM departed_accounts) \
                     OR EXISTS (SELECT 1 FROM idempotency_keys WHERE kept_until <= ?1)";
         let has_more = self.prepare(more)?.query_row([now.as_millis()], |row| row.get(0))?;
-        step.cleaned.has_more = has_more
-            || !self.keep_no_longer(retention, &mut step)?
-            || !self.give_back_pages(&mut step)?
-            || !self.look_at_pending(&mut step)?;
+        step.cleaned.has_more = has_more || !self.keep_no_longer(retention, &mut step)?;
         Ok(step.cleaned)
     }
 
@@ -290,23 +291,13 @@ impl Ledger<'_> {
                 .query_row([], |row| row.get(0))
                 .optional()?;
             let Some(account) = account else { return Ok(()) };
-            let limit = sql_limit(*rows_left);
-            self.execute(
-                "DELETE FROM event_extras WHERE number IN (SELECT number FROM events WHERE id IN \
-                 (SELECT id FROM events_by_account WHERE account = ?1 ORDER BY id LIMIT ?2))",
-                params![account, limit],
+            self.remove_events(account, rows_left)?;
+            let forgotten = self.execute(
+                "DELETE FROM replays WHERE id IN \
+                 (SELECT id FROM replays WHERE account = ?1 LIMIT ?2)",
+                params![account, sql_limit(*rows_left)],
             )?;
-            self.execute(
-                "DELETE FROM events WHERE id IN \
-                 (SELECT id FROM events_by_account WHERE account = ?1 ORDER BY id LIMIT ?2)",
-                params![account, limit],
-            )?;
-            let removed = self.execute(
-                "DELETE FROM events_by_account WHERE account = ?1 AND id IN \
-                 (SELECT id FROM events_by_account WHERE account = ?1 ORDER BY id LIMIT ?2)",
-                params![account, limit],
-            )?;
-            *rows_left -= removed.min(*rows_left);
+            *rows_left -= forgotten.min(*rows_left);
             let forgotten = self.execute(
                 "DELETE FROM idempotency_keys WHERE account = ?1 AND key IN \
                  (SELECT key FROM idempotency_keys WHERE account = ?1 LIMIT ?2)",
@@ -317,6 +308,29 @@ impl Ledger<'_> {
                 *rows_left -= 1;
                 self.execute("DELETE FROM departed_accounts WHERE id = ?1", [account])?;
             }
+        }
+        Ok(())
+    }
+
+    /// Removes events of a deleted account.
+    fn remove_events(&self, account: [u8; 16], rows_left: &mut usize) -> Result<()> {
+        let mut statement = self.prepare(SELECT_EVENTS_OF_ACCOUNT)?;
+        let events: Vec<([u8; 16], Option<i64>, usize)> = statement
+            .query_map(params![account, sql_limit(*rows_left)], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get::<_, u32>(2)? as usize))
+            })?
+            .collect::<rusqlite::Result<_>>()?;
+        for (id, number, data_bytes) in events {
+            if *rows_left == 0 {
+                return Ok(());
+            }
+            *rows_left = rows_left.saturating_sub(rows_of_event(data_bytes));
+            self.execute("DELETE FROM event_extras WHERE number = ?1", [number])?;
+            self.execute("DELETE FROM events WHERE number = ?1", [number])?;
+            self.execute(
+                "DELETE FROM events_by_account WHERE account = ?1 AND id = ?2",
+                [account, id],
+            )?;
         }
         Ok(())
     }
@@ -332,6 +346,6 @@ impl Ledger<'_> {
     }
 }
 
-fn sql_limit(rows: usize) -> i64 {
+pub(crate) fn sql_limit(rows: usize) -> i64 {
     i64::try_from(rows).unwrap_or(i64::MAX)
 }

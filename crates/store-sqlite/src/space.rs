@@ -41,6 +41,7 @@ impl Ledger<'_> {
         let mut rows = statement.query([])?;
         while rows.next()?.is_some() {}
         let given_back = pages - read("page_count")?;
+        step.spend(given_back.max(0) as usize);
         step.cleaned.freed_bytes += given_back.max(0) as u64 * PAGE_BYTES;
         // A file that cannot shrink must not keep us at it.
         Ok(given_back <= 0 || given_back >= surplus)

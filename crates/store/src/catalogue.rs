@@ -185,11 +185,14 @@ pub trait Catalogue: Send + Sync {
         page: PageRequest,
     ) -> Result<Page<Endpoint>, StoreError>;
 
-    /// Changes an endpoint of the account and answers it as it is then; `None` if there is none.
+    /// Changes an endpoint of the account and answers it as it is then; `None` if there is none, or
+    /// if the account's roster is not at the `expected` version any more, if one is given: then what
+    /// the change was decided on may have changed, and nothing does.
     async fn change_endpoint(
         &self,
         account: AccountId,
         id: EndpointId,
+        expected: Option<u64>,
         change: EndpointChange,
         note: AuditNote,
     ) -> Result<Option<Endpoint>, StoreError>;

@@ -102,6 +102,7 @@ macro_rules! store_conformance {
                 a_change_of_an_endpoint_changes_what_it_names_and_answers_it
                 every_setting_of_an_endpoint_is_there_after_a_crash
                 an_endpoint_is_changed_for_its_account_alone
+                a_change_that_expects_an_earlier_roster_changes_nothing
                 a_hundred_endpoints_created_at_once_with_room_for_20_leave_20
                 disabled_endpoints_count_towards_the_limit
                 the_limit_counts_each_account_by_itself
@@ -309,6 +310,7 @@ macro_rules! store_conformance {
                 a_replay_takes_the_oldest_events_first_and_no_more_than_it_has_ids
                 a_replay_looks_at_no_more_events_at_once_than_it_may
                 a_replay_selects_by_when_events_were_accepted
+                a_replay_finds_what_was_accepted_while_the_clock_was_set_back
                 a_replay_delivers_events_of_its_account_alone
                 events_without_a_payload_are_passed_over
                 of_steps_at_once_no_event_is_delivered_twice_or_passed_over
@@ -350,10 +352,13 @@ macro_rules! store_conformance {
                 the_payload_of_what_somebody_did_not_get_is_kept_as_long_as_the_record
                 the_payload_goes_where_nobody_wants_it_or_any_more
                 a_payload_that_a_replay_still_needs_is_kept
+                the_payload_of_what_an_endpoint_missed_is_kept_until_it_is_made_up_for
                 everything_of_an_event_goes_when_its_record_was_kept_long_enough
                 what_is_still_pending_then_is_cancelled_leased_or_not
                 what_waited_behind_an_expired_delivery_is_due
                 what_was_scheduled_is_kept_from_when_it_was_to_be_delivered
+                what_was_accepted_while_the_clock_was_ahead_keeps_nothing_else
+                replays_of_many_events_go_as_long_after_they_ended
                 retention_takes_small_steps_until_all_is_done
                 a_key_answers_as_before_although_its_event_was_kept_long_enough
                 what_is_removed_of_one_endpoint_does_not_keep_the_rest
@@ -412,6 +417,7 @@ macro_rules! store_conformance {
                 a_replay_that_is_not_made_leaves_no_entry
                 what_is_not_cancelled_or_erased_leaves_no_entry
                 a_replay_of_many_that_does_not_begin_or_go_on_leaves_no_entry
+                a_replay_that_ends_is_noted_in_the_step_that_ends_it
                 a_catalogue_or_an_account_that_is_not_changed_leaves_no_entry
                 deliveries_go_their_way_without_entries
             }

@@ -366,7 +366,9 @@ pub trait Queue: Send + Sync {
     /// [`Attempt::response_excerpt`]); what is pending of it is cancelled with [`EndReason::Erased`].
     /// That the event was, and what became of it, stays. [`Cancelled::Nothing`] if it has neither
     /// payload nor entity ids nor ordering key any more: an event whose payload was removed because
-    /// it was kept long enough can still be erased.
+    /// it was kept long enough can still be erased. When this answers, all is erased; if the process
+    /// dies before, either nothing was done, or all but some of what was sent and answered, which
+    /// [`Self::clean`] or a repeated call goes on with.
     ///
     /// [`EndReason::Erased`]: domain::delivery::EndReason::Erased
     async fn erase_event(
@@ -384,10 +386,13 @@ pub trait Queue: Send + Sync {
     ///
     /// What retention removes, counted from [`Event::owed_since`]: the payload of an event, and what
     /// was sent and answered in its attempts, when all its deliveries are delivered or cancelled (or
-    /// there are none); later the event with all its deliveries and attempts, when what is still
-    /// pending of it, leased or not, is cancelled with [`EndReason::Expired`] first. Its entity ids
-    /// and ordering key stay as long as the event. Replays, event types, streaks and the audit log
-    /// stay.
+    /// there are none) and no endpoint missed it that no delivery was made to since
+    /// ([`NoDelivery::Disabled`], [`NoDelivery::FilterFailed`]: it can be replayed there); later the
+    /// event with all its deliveries and attempts, when what is still pending of it, leased or not,
+    /// is cancelled with [`EndReason::Expired`] first. Its entity ids and ordering key stay as long
+    /// as the event. An event that was accepted while the clock was ahead is kept from then, and
+    /// keeps no other. Replays of many events go as long after they ended as records after their
+    /// event was owed. Event types, streaks and the audit log stay.
     ///
     /// [`EndReason::Expired`]: domain::delivery::EndReason::Expired
     async fn clean(

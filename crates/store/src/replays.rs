@@ -70,14 +70,15 @@ pub trait Replays: Send + Sync {
     ) -> Result<Vec<Replay>, StoreError>;
 
     /// One step of a running replay: looks at the account's next events that were accepted in the
-    /// selected span, in the order of their ids, at most `rows_max` of them, and makes a delivery of
-    /// each that the selection wants, pending, not leased, without an ordering key, due at `now`,
+    /// selected span and whose ids are less than its own, in the order of their ids, until about
+    /// `rows_max` rows, of events and of deliveries, are read, and makes a delivery of each that the
+    /// selection wants, pending, not leased, without an ordering key, due at `now`,
     /// with the ids given. When these are used up it looks no further. What was looked at and what
     /// was made are written in one step, so that no event is delivered twice by a replay, or passed
     /// over, whenever the process dies. Events without a payload are looked at and passed over. A
     /// replay that has looked at everything is done at `now`, in this step or in the next; one whose
-    /// endpoint is gone is cancelled at `now`. `None` if there is no such replay or it is not
-    /// running.
+    /// endpoint is gone is cancelled at `now`; either is noted in the same step
+    /// ([`Replay::ended_note`]). `None` if there is no such replay or it is not running.
     async fn step_replay(
         &self,
         id: ReplayId,
@@ -94,8 +95,8 @@ pub trait Replays: Send + Sync {
         note: AuditNote,
     ) -> Result<Option<Replay>, StoreError>;
 
-    /// How many events a replay would deliver now, looking at no more than `rows_max` of those
-    /// accepted in the selected span.
+    /// How many events a replay would deliver now, looking at those accepted in the selected span
+    /// until about `rows_max` rows, of events and of deliveries, are read.
     async fn count_replay(
         &self,
         account: AccountId,

@@ -161,7 +161,7 @@ pub(super) struct ReplayDryRun {
 ///
 /// Goes on by itself, evenly at `per_second`, after whatever is fresh, and across restarts. One at
 /// a time for each endpoint; it rests while the endpoint is disabled. With `dry_run` nothing is
-/// delivered: the events are counted, looking at 100,000 at most.
+/// delivered: the events are counted, looking at 10,000 rows of storage at most.
 #[utoipa::path(
     post,
     path = "/api/v1/endpoints/{id}/replay",

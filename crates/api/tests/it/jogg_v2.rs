@@ -42,6 +42,17 @@ fn message(answer: &Answer) -> String {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_done_is_answered_so_though_event_types_cannot_be_read() {
+    let (app, customer) = app_and_customer().await;
+    app.store.fail(store::fault::Method::ListEventTypes, store::fault::Fault::Broken);
+    let added = app.post(&customer.key, "/v2/endpoint", ADD).await;
+    assert_eq!(added.json()["code"], 0, "{}", added.body);
+    let path = format!("/v2/endpoint/{}", added.text("/data/endpoint_id"));
+    let updated = app.call(&customer.key, Method::PUT, &path, ADD).await;
+    assert_eq!(updated.json()["data"], added.json()["data"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn adding_an_endpoint_answers_it_with_its_secret() {
     let (app, customer) = app_and_customer().await;
     let answer = app.post(&customer.key, "/v2/endpoint", ADD).await;

@@ -319,3 +319,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_clock_that_was_set_back_keeps_nothing_open_for_longer_than_any_is() {
+    let mut breaker = an_open_breaker();
+    let until = breaker.probe_at().unwrap();
+    let longest = OPEN_MAX * 120 / 100;
+    let millisecond = Duration::from_millis(1);
+    for (now, may_begin) in [
+        (until, true),
+        (until.minus(millisecond), false),
+        (until.minus(longest), false),
+        (until.minus(longest).minus(millisecond), true),
+        (Timestamp::from_seconds(0), true),
+    ] {
+        assert_eq!(breaker.may_begin(now), may_begin, "{now:?}");
+    }
+    let now = Timestamp::from_seconds(0);
+    succeed(&mut breaker, SUCCESSES_CLOSE, now);
+    assert_eq!(breaker.state(), BreakerState::Closed);
+    fail(&mut breaker, ROW_OPENS, now);
+    assert_eq!(breaker.state(), BreakerState::Open);
+}

@@ -249,3 +249,44 @@ fn a_receiver_that_takes_50_a_second_is_found_and_kept_busy_with_few_refusals() 
     assert!(refused * 20 <= taken + refused, "{refused} refused");
     assert!(now_ms < 10_000 / capacity * 1_000 * 8 / 5, "{now_ms} ms");
 }
+
+/// A slow-down that was asked for at `now` of an attempt that took a second.
+fn told_to_slow_down(pace: &mut Pace, now: Timestamp) {
+    let said = SlowDown {
+        began_at: now.minus(Duration::from_secs(1)),
+        took: Duration::from_secs(1),
+        in_flight: 10,
+        retry_after: Some(PAUSE_MAX),
+    };
+    pace.slow_down(said, None, now);
+}
+
+#[test]
+fn a_clock_that_was_set_back_does_not_stop_a_rate() {
+    for back in [1, 999, 1_000, 3_600_000] {
+        let mut pace = Pace::new(START);
+        pace.begin(own(2), START);
+        let now = START.minus(Duration::from_millis(back));
+        assert_eq!(pace.may_begin_at(own(2), 0, now), now, "{back} ms");
+        pace.begin(own(2), now);
+        assert_eq!(pace.may_begin_at(own(2), 1, now), now.plus(Duration::from_millis(500)));
+    }
+}
+
+#[test]
+fn what_slowed_an_endpoint_down_before_the_clock_was_set_back_is_over() {
+    let slowed: [fn(&mut Pace); 2] =
+        [|pace| told_to_slow_down(pace, START), |pace| pace.start_slowly(START)];
+    for slow_down in slowed {
+        let mut pace = Pace::new(START);
+        slow_down(&mut pace);
+        assert!(pace.rate(None, START).is_some());
+        let now = START.minus(PAUSE_MAX + Duration::from_millis(1));
+        assert_eq!(pace.rate(None, now), None);
+        assert_eq!(pace.may_begin_at(None, 10, now), now);
+        // And it can be slowed down anew.
+        told_to_slow_down(&mut pace, now);
+        assert_eq!(pace.paused_until(now), Some(now.plus(PAUSE_MAX)));
+        assert_eq!(pace.rate(None, now), Some(5));
+    }
+}

@@ -3,9 +3,10 @@
 //! Promise: every wrong field is named, not only the first.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
-use domain::catalogue::{self, RegisteredType};
+use domain::catalogue;
 use domain::contract::Contract;
 use domain::custom_headers::CustomHeaders;
 use domain::endpoint::{
@@ -21,10 +22,11 @@ use domain::target_url::UrlPolicy;
 use super::credential_fields::{OAuth2Text, SecretText, read_credentials, read_identity};
 use super::shorten;
 use crate::error::{EngineError, Violation};
+use crate::event_types::RegisteredTypes;
 use crate::sender::Sender;
 
 /// What a caller says of a new endpoint, each field as sent.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct NewEndpoint {
     /// Where deliveries go.
     pub url: String,
@@ -58,6 +60,20 @@ pub struct NewEndpoint {
     pub client_key: Option<SecretText>,
     /// How to get tokens.
     pub oauth2: Option<OAuth2Text>,
+}
+
+impl fmt::Debug for NewEndpoint {
+    /// Next to nothing: URL and headers hold secrets often.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NewEndpoint").field("events", &self.events).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for EndpointEdit {
+    /// Next to nothing: URL and headers hold secrets often.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EndpointEdit").field("events", &self.events).finish_non_exhaustive()
+    }
 }
 
 impl From<NewEndpoint> for EndpointEdit {
@@ -96,7 +112,7 @@ pub enum Events {
 
 /// What a caller changes about an endpoint; `None` leaves a field as it is, `Some(None)` takes it
 /// back to its default.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct EndpointEdit {
     /// New URL.
     pub url: Option<String>,
@@ -140,8 +156,9 @@ pub(super) struct Reading<'a> {
     pub(super) sender: &'a dyn Sender,
     /// The contract of the account.
     pub(super) contract: Contract,
-    /// Event types that the operator has added to those of the contract.
-    pub(super) registered: &'a [RegisteredType],
+    /// Event types that the operator has added to those of the contract; `None` if nothing asks for
+    /// them ([`asks_for_registered`]).
+    pub(super) registered: Option<&'a RegisteredTypes>,
     /// The endpoint as it is, unless it is new.
     pub(super) before: Option<&'a Endpoint>,
 }
@@ -231,7 +248,7 @@ fn check_authorization(reading: &Reading<'_>, change: &EndpointChange, wrong: &m
     }
 }
 
-fn check<T, E: std::fmt::Display>(
+fn check<T, E: fmt::Display>(
     wrong: &mut Vec<Violation>,
     field: &str,
     read: Result<T, E>,
@@ -278,7 +295,8 @@ fn read_events(reading: &Reading<'_>, events: Events) -> Result<Subscription, St
     for name in names {
         if contract == Contract::JoggV2 && !is_known(reading, &name) {
             let documented = catalogue::event_types(contract).iter().map(|entry| entry.name);
-            let registered = reading.registered.iter().map(|registered| registered.name.as_str());
+            let registered = reading.registered.into_iter().flat_map(RegisteredTypes::iter);
+            let registered = registered.map(|registered| registered.name.as_str());
             let nearest = catalogue::nearest_of(documented.chain(registered), &name).join("`, `");
             return Err(format!(
                 "contains the unknown event `{}`; did you mean `{nearest}`?",
@@ -299,7 +317,7 @@ fn read_events(reading: &Reading<'_>, events: Events) -> Result<Subscription, St
 
 fn is_known(reading: &Reading<'_>, name: &str) -> bool {
     catalogue::find(reading.contract, name).is_some()
-        || reading.registered.iter().any(|registered| registered.name.as_str() == name)
+        || reading.registered.is_some_and(|registered| registered.find(name).is_some())
 }
 
 /// Whether reading takes the event types that the operator has registered.

@@ -175,7 +175,7 @@ impl Engine {
             return Ok(before);
         }
         let note = self.deed(scope).endpoint_changed(&before, change.clone());
-        let changed = self.store().change_endpoint(before.account, id, change, note).await;
+        let changed = self.store().change_endpoint(before.account, id, None, change, note).await;
         self.registry().forget(before.account);
         let endpoint = changed?.ok_or_else(|| EngineError::not_found("endpoint"))?;
         self.health_changed(&before, &endpoint).await;
@@ -205,15 +205,15 @@ impl Engine {
         edit: EndpointEdit,
     ) -> Result<EndpointChange, EngineError> {
         let registered = if asks_for_registered(contract, edit.events.as_ref()) {
-            self.store().list_event_types(contract).await?
+            Some(self.registry().event_types(contract).await?)
         } else {
-            Vec::new()
+            None
         };
         let reading = Reading {
             urls: &self.settings().urls,
             sender: &**self.sender(),
             contract,
-            registered: &registered,
+            registered: registered.as_deref(),
             before,
         };
         read_fields(&reading, edit)

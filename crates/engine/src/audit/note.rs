@@ -222,17 +222,6 @@ impl Deed {
         self.note(AuditAction::ReplayCancelled, Some(replay.account), &replay.id, details)
     }
 
-    /// Every event was looked at, or the endpoint is gone.
-    pub(crate) fn replay_ended(self, replay: &Replay) -> AuditNote {
-        let details = object([
-            ("endpoint", replay.endpoint.to_string().into()),
-            ("state", replay.state.name().into()),
-            ("looked_at", replay.looked_at.into()),
-            ("created", replay.created.into()),
-        ]);
-        self.note(AuditAction::ReplayEnded, Some(replay.account), &replay.id, details)
-    }
-
     /// An event type was registered, or what was registered of it is replaced.
     pub(crate) fn event_type_changed(
         self,
@@ -428,7 +417,7 @@ mod tests {
         check(cancelled, AuditAction::ReplayCancelled, r#"{"endpoint":"<endpoint>"}"#);
         (replay.looked_at, replay.created, replay.state) = (7, 3, ReplayState::Done);
         check(
-            deed().replay_ended(&replay),
+            replay.ended_note(replay.created_at),
             AuditAction::ReplayEnded,
             r#"{"created":3,"endpoint":"<endpoint>","looked_at":7,"state":"done"}"#,
         );

@@ -1,8 +1,9 @@
 //! What a filter comes to for an event.
 //!
 //! Promise: as CEL says: `&&` and `||` pass over an error on one side when the other side decides,
-//! and so do `exists` and `all`. Every node and every 16 bytes looked at is a step, and the steps
-//! are bounded; what has used them up is over, whatever stands around it. It never panics.
+//! and so do `exists` and `all`. Every node, every value and every 16 bytes looked at is a step,
+//! taken before the look; the steps are bounded, and what has used them up is over, whatever stands
+//! around it. It never panics. Neighbour: `compare` looks at values of many parts.
 //!
 //! Three things are kinder than CEL's own rules, because JSON does not tell 4 from 4.0 and producers
 //! leave members out: whole and other numbers calculate with one another, `has` is false when any
@@ -50,7 +51,7 @@ impl<'a> Run<'a> {
         Self { subject, steps: Cell::new(subject.grant_steps()) }
     }
 
-    fn take(&self, steps: u32) -> Come<'a, ()> {
+    pub(super) fn take(&self, steps: u32) -> Come<'a, ()> {
         let left = self.steps.get().checked_sub(steps);
         self.steps.set(left.unwrap_or(0));
         left.map(drop).ok_or(Stop::TooLong)
@@ -87,7 +88,7 @@ impl<'a> Run<'a> {
             Expression::Has(of, name) => {
                 self.take(1)?;
                 match self.value(of, element) {
-                    Ok(Value::Object(members)) => Ok(members.contains_key(&**name)),
+                    Ok(Value::Object(members)) => Ok(self.member(members, name)?.is_some()),
                     Ok(_) | Err(Stop::Absent(_)) => Ok(false),
                     Err(stop) => Err(stop),
                 }
@@ -105,8 +106,14 @@ impl<'a> Run<'a> {
                         self.take(steps_of_bytes(text.len()))?;
                         text.contains(&*part)
                     }
-                    TextTest::StartsWith => text.starts_with(&*part),
-                    TextTest::EndsWith => text.ends_with(&*part),
+                    TextTest::StartsWith => {
+                        self.take(steps_of_bytes(part.len().min(text.len())))?;
+                        text.starts_with(&*part)
+                    }
+                    TextTest::EndsWith => {
+                        self.take(steps_of_bytes(part.len().min(text.len())))?;
+                        text.ends_with(&*part)
+                    }
                 })
             }
             Expression::Matches(of, pattern) => {
@@ -149,7 +156,7 @@ impl<'a> Run<'a> {
             Expression::Element(_) => element.cloned().ok_or(Stop::Absent(expression)),
             Expression::Member(of, name) => match self.value(of, element)? {
                 Value::Object(members) => {
-                    members.get(&**name).map(Value::of).ok_or(Stop::Absent(expression))
+                    self.member(members, name)?.map(Value::of).ok_or(Stop::Absent(expression))
                 }
                 _ => Err(Stop::Absent(expression)),
             },
@@ -215,9 +222,7 @@ impl<'a> Run<'a> {
     ) -> Come<'a, bool> {
         let (left, right) = (self.value(a, element)?, self.value(b, element)?);
         if !how.is_order() {
-            // Two values are looked at no further than the smaller of them goes.
-            self.take(left.weight_against(&right))?;
-            return Ok(left.equals(&right) == (how == Comparison::Equal));
+            return Ok(self.same(&left, &right)? == (how == Comparison::Equal));
         }
         if let (Value::Text(a), Value::Text(b)) = (&left, &right) {
             self.take(steps_of_bytes(a.len().min(b.len())))?;
@@ -250,15 +255,15 @@ impl<'a> Run<'a> {
         match (&hay_value, &sought) {
             (Value::List(elements), sought) => {
                 for element in *elements {
-                    let element = Value::of(element);
-                    self.take(sought.weight_against(&element))?;
-                    if sought.equals(&element) {
+                    if self.same(sought, &Value::of(element))? {
                         return Ok(true);
                     }
                 }
                 Ok(false)
             }
-            (Value::Object(members), Value::Text(name)) => Ok(members.contains_key(&**name)),
+            (Value::Object(members), Value::Text(name)) => {
+                Ok(self.member(members, name)?.is_some())
+            }
             (Value::Object(_), _) => Ok(false),
             (value, _) => self
                 .wrong(|| format!("`{hay}` is {} ({value}), and nothing is `in` it", value.kind())),
@@ -274,7 +279,7 @@ impl<'a> Run<'a> {
     ) -> Come<'a, Value<'a>> {
         let (value, place) = (self.value(of, element)?, self.value(at, element)?);
         let found = match (&value, &place) {
-            (Value::Object(members), Value::Text(name)) => members.get(&**name),
+            (Value::Object(members), Value::Text(name)) => self.member(members, name)?,
             (Value::List(elements), Value::Number(Number::Whole(number))) => {
                 usize::try_from(*number).ok().and_then(|number| elements.get(number))
             }

@@ -1,9 +1,10 @@
 //! Why a filter lets an event pass or not, in a sentence that names what decided.
 //!
 //! Promise: it says what `evaluate` found, with the values it found, cut to a length. It is made on
-//! request, never while events are matched.
+//! request, never while events are matched, and within the steps of a filter: beyond them it says only
+//! what the whole came to.
 
-use super::evaluate::{Come, Run, elements_of};
+use super::evaluate::{Come, Run, Stop, elements_of};
 use super::expression::{Expression, Quantifier, TextTest};
 use super::value::Value;
 
@@ -84,7 +85,7 @@ impl<'a> Run<'a> {
     ) -> Come<'a, String> {
         if !all_share {
             for part in parts {
-                if self.holds(part, element).is_ok_and(|it| it == holds) {
+                if self.comes_to(holds, part, element)? {
                     return self.why(part, holds, element);
                 }
             }
@@ -103,25 +104,41 @@ impl<'a> Run<'a> {
         holds: bool,
     ) -> Come<'a, String> {
         let range = self.value(of, None)?;
-        let elements = || elements_of(&range).into_iter().flatten();
+        let elements = elements_of(&range).into_iter().flatten();
         let decisive = quantifier != Quantifier::All;
-        let met = elements()
-            .enumerate()
-            .filter(|(_, it)| self.holds(condition, Some(it)).is_ok_and(|it| it == decisive));
         if quantifier == Quantifier::ExactlyOne {
-            let count = met.count();
+            let mut count = 0_usize;
+            for element in elements {
+                count += usize::from(self.comes_to(true, condition, Some(&element))?);
+            }
             return Ok(format!("elements {name} of {of} that meet `{condition}`: {count}"));
         }
-        if holds == decisive
-            && let Some((at, element)) = met.into_iter().next()
-        {
-            let reason = self.why(condition, decisive, Some(&element))?;
-            return Ok(format!("of {of}, at {at}: {reason}"));
+        if holds == decisive {
+            for (at, element) in elements.enumerate() {
+                if self.comes_to(decisive, condition, Some(&element))? {
+                    let reason = self.why(condition, decisive, Some(&element))?;
+                    return Ok(format!("of {of}, at {at}: {reason}"));
+                }
+            }
         }
         Ok(match quantifier {
             Quantifier::Exists => format!("no element {name} of {of} meets `{condition}`"),
             _ => format!("every element {name} of {of} meets `{condition}`"),
         })
+    }
+
+    /// Whether the condition comes to `holds`; what cannot be told does not, but when the steps are
+    /// used up there is nothing more to say.
+    fn comes_to(
+        &self,
+        holds: bool,
+        condition: &'a Expression,
+        element: Option<&Value<'a>>,
+    ) -> Come<'a, bool> {
+        match self.holds(condition, element) {
+            Err(Stop::TooLong) => Err(Stop::TooLong),
+            found => Ok(found.is_ok_and(|it| it == holds)),
+        }
     }
 
     /// An expression and its value; a constant is its own value.

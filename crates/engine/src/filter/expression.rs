@@ -16,6 +16,10 @@ pub(super) const NODES_MAX: usize = 200;
 /// Deepest nesting of a filter; `&&` and `||` nest only where they alternate.
 pub(super) const DEPTH_MAX: usize = 24;
 
+/// Most that the nodes of a filter weigh, but for texts and automata.
+#[cfg(test)]
+pub(super) const BYTES_MAX: usize = NODES_MAX * (size_of::<Expression>() + ALLOCATION_BYTES);
+
 /// An expression.
 #[derive(Debug)]
 pub(super) enum Expression {
@@ -122,6 +126,9 @@ impl Comparison {
     }
 }
 
+/// What the allocator keeps of its own beside a part, in bytes.
+const ALLOCATION_BYTES: usize = 16;
+
 /// How tightly an expression holds together, for parentheses: CEL's precedence.
 const CHOICE: u8 = 1;
 const OR: u8 = 2;
@@ -172,7 +179,7 @@ impl Expression {
                 of.weight() + name.len() + condition.weight()
             }
         };
-        size_of::<Self>() + inside
+        size_of::<Self>() + ALLOCATION_BYTES + inside
     }
 
     /// Writes it, in parentheses if it holds together less than `least`.

@@ -13,7 +13,7 @@ use serde_json::Value as Json;
 use super::expression::{
     Calculation, Comparison, Conversion, DEPTH_MAX, Expression, NODES_MAX, Quantifier, TextTest,
 };
-use super::pattern::Pattern;
+use super::pattern::{Pattern, PatternsLeft};
 use super::{FilterError, Position};
 
 /// Deepest nesting of parentheses that a parser follows; the tree itself has its own bound.
@@ -93,7 +93,8 @@ fn wrong<T>(node: &IdedExpr, reason: impl Into<String>) -> Result<T, Wrong> {
 }
 
 fn lower(tree: &IdedExpr) -> Result<Expression, Wrong> {
-    let mut reader = Reader { nodes: 0, depth: 0, element: None };
+    let mut reader =
+        Reader { nodes: 0, depth: 0, element: None, patterns: PatternsLeft::default() };
     reader.condition(tree)
 }
 
@@ -111,6 +112,7 @@ struct Reader<'a> {
     depth: usize,
     /// What the quantifier around calls its element.
     element: Option<&'a str>,
+    patterns: PatternsLeft,
 }
 
 impl<'a> Reader<'a> {
@@ -245,10 +247,12 @@ impl<'a> Reader<'a> {
             ("matches", Some(of), [pattern]) | ("matches", None, [of, pattern]) => {
                 let of = self.of_kind(of, Kind::Text, "a string")?;
                 match self.expression(pattern)? {
-                    Expression::Constant(Json::String(text)) => match Pattern::read(&text) {
-                        Ok(pattern) => Ok(Expression::Matches(of, Box::new(pattern))),
-                        Err(reason) => wrong(pattern, reason),
-                    },
+                    Expression::Constant(Json::String(text)) => {
+                        match Pattern::read(&text, &mut self.patterns) {
+                            Ok(pattern) => Ok(Expression::Matches(of, Box::new(pattern))),
+                            Err(reason) => wrong(pattern, reason),
+                        }
+                    }
                     other => {
                         wrong(pattern, format!("a pattern is a plain string, and `{other}` is not"))
                     }

@@ -68,6 +68,12 @@ impl<'a> Subject<'a> {
         granted
     }
 
+    /// The steps that are left for all filters together.
+    #[cfg(test)]
+    pub(super) fn steps_left(&self) -> u32 {
+        self.steps.get()
+    }
+
     /// Puts back what a walk did not take.
     pub(super) fn give_back(&self, left: u32) {
         self.steps.set(self.steps.get().saturating_add(left).min(STEPS_OF_AN_EVENT_MAX));

@@ -1,4 +1,4 @@
-//! What an expression comes to, and how two values compare.
+//! What an expression comes to, and how plain values compare.
 //!
 //! Promise: numbers compare by what they are worth, however they are written; nothing is copied out
 //! of the event's data.
@@ -56,46 +56,12 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// How much there is to look at when the two are compared, in steps: what the smaller has.
-    pub(super) fn weight_against(&self, other: &Value<'_>) -> u32 {
-        match (self, other) {
-            (Self::Text(a), Value::Text(b)) if a.len() == b.len() => steps_of_bytes(a.len()),
-            (Self::List(_), Value::List(_)) | (Self::Object(_), Value::Object(_)) => {
-                self.weight().min(other.weight())
-            }
-            _ => 1,
-        }
-    }
-
-    fn weight(&self) -> u32 {
-        match self {
-            Self::Text(text) => steps_of_bytes(text.len()),
-            Self::List(elements) => elements.iter().map(weight_of).fold(1, u32::saturating_add),
-            Self::Object(members) => members
-                .iter()
-                .map(|(name, value)| weight_of(value).saturating_add(steps_of_bytes(name.len())))
-                .fold(1, u32::saturating_add),
-            _ => 1,
-        }
-    }
-
-    /// Whether they are the same value; values of two kinds never are (CEL: heterogeneous equality).
-    pub(super) fn equals(&self, other: &Value<'_>) -> bool {
+    /// Whether two that have no parts are the same value.
+    pub(super) fn is_same_plain(&self, other: &Value<'_>) -> bool {
         match (self, other) {
             (Self::Null, Value::Null) => true,
             (Self::Bool(a), Value::Bool(b)) => a == b,
             (Self::Number(a), Value::Number(b)) => a.compare(*b) == Some(Ordering::Equal),
-            (Self::Text(a), Value::Text(b)) => a == b,
-            (Self::List(a), Value::List(b)) => {
-                a.len() == b.len()
-                    && a.iter().zip(*b).all(|(a, b)| Value::of(a).equals(&Value::of(b)))
-            }
-            (Self::Object(a), Value::Object(b)) => {
-                let same = |(name, a): (&String, &Json)| {
-                    b.get(name).is_some_and(|b| Value::of(a).equals(&Value::of(b)))
-                };
-                a.len() == b.len() && a.iter().all(same)
-            }
             _ => false,
         }
     }
@@ -116,11 +82,6 @@ impl<'a> Value<'a> {
 /// The steps it takes to look at so many bytes: some 16 of them take as long as a node.
 pub(super) fn steps_of_bytes(bytes: usize) -> u32 {
     u32::try_from(bytes / 16).unwrap_or(u32::MAX).saturating_add(1)
-}
-
-/// As [`Value::weight`].
-fn weight_of(json: &Json) -> u32 {
-    Value::of(json).weight()
 }
 
 impl Number {

@@ -104,6 +104,15 @@ impl Streaks {
         some.into_iter().map(|endpoint| (endpoint, self.get(endpoint))).collect()
     }
 
+    /// Takes what is to be written down of this endpoint, if anything is.
+    pub(super) fn take_unwritten_of(
+        &mut self,
+        endpoint: EndpointId,
+    ) -> Vec<(EndpointId, Option<Streak>)> {
+        let is_unwritten = self.unwritten.remove(&endpoint);
+        is_unwritten.then(|| (endpoint, self.get(endpoint))).into_iter().collect()
+    }
+
     /// Puts back what could not be written down.
     pub(super) fn put_unwritten(&mut self, endpoints: Vec<EndpointId>) {
         self.unwritten.extend(endpoints);
@@ -196,7 +205,9 @@ mod tests {
         assert_eq!(some, [(endpoint(1), streaks.get(endpoint(1))), (endpoint(2), None)]);
         assert!(!streaks.has_unwritten());
         streaks.put_unwritten(vec![endpoint(2)]);
-        assert_eq!(streaks.take_unwritten(9), [(endpoint(2), None)]);
+        assert_eq!(streaks.take_unwritten_of(endpoint(1)), []);
+        assert_eq!(streaks.take_unwritten_of(endpoint(2)), [(endpoint(2), None)]);
+        assert_eq!(streaks.take_unwritten(9), []);
     }
 
     #[test]

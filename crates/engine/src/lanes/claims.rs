@@ -1,7 +1,7 @@
 //! What waits in storage: which lanes want to claim, when, and how much.
 //!
 //! Promise: a lane with something stored is in line to claim it when it is due, unless it has plenty
-//! in memory, is claiming already, or its breaker lets nobody through; then it is put in line as soon
+//! of that in memory, is claiming already, or its breaker lets nobody through; then it is put in line as soon
 //! as that ends.
 
 use std::collections::VecDeque;
@@ -10,13 +10,13 @@ use domain::id::{AccountId, EndpointId};
 use domain::time::Timestamp;
 use store::queue::{LaneClaim, LaneRoom, WaitingLane};
 
-use super::Lanes;
 use super::classes::Class;
 use super::standings::Gate;
+use super::{LANE_JOBS_MAX, Lane, Lanes};
 
 /// A lane asks storage for more when fewer than this many wait, so that it never runs dry while a
 /// claim is under way.
-const LANE_LOW_WATER: usize = 64;
+pub(super) const LANE_LOW_WATER: usize = 64;
 
 /// Deliveries claimed for one lane at a time.
 const LANE_CLAIM_MAX: usize = 128;
@@ -36,6 +36,22 @@ impl Lanes {
         let lane = self.lane(endpoint, account);
         let earliest = lane.stored_due_at.map_or(due_at, |known| known.min(due_at));
         self.set_stored(endpoint, Some(earliest));
+    }
+
+    /// Notes that storage holds a first attempt at the endpoint, due at `due_at`: later ones wait for
+    /// it, if it is due.
+    pub(crate) fn note_first_stored(
+        &mut self,
+        endpoint: EndpointId,
+        account: AccountId,
+        due_at: Timestamp,
+        now: Timestamp,
+    ) {
+        if due_at <= now {
+            let lane = self.lane(endpoint, account);
+            lane.firsts_stored_until = lane.firsts_stored_until.max(Some(due_at));
+        }
+        self.note_stored(endpoint, account, due_at);
     }
 
     /// Notes lanes found in storage.
@@ -66,10 +82,10 @@ impl Lanes {
             if room == 0 {
                 continue;
             }
-            self.set_stored(endpoint, None);
             if let Some(lane) = self.by_endpoint.get_mut(&endpoint) {
                 lane.claiming = room;
             }
+            self.set_stored(endpoint, None);
             self.hold(account, |held| held.jobs += room);
             rooms.push((LaneRoom { endpoint, room }, account));
         }
@@ -108,12 +124,13 @@ impl Lanes {
         self.room_for(account).zip(lane).map_or(0, |(room, lane)| lane.room(room, 0))
     }
 
-    /// Takes in what a claim brought.
+    /// Takes in what a claim brought; gives it back to storage, if nothing starts any more.
     pub(crate) fn end_claim(&mut self, claim: LaneClaim, now: Timestamp) {
         let endpoint = claim.endpoint;
         self.abandon_claim(endpoint);
         // While it was under way the breaker may have opened.
         let most = match self.standings.gate(endpoint) {
+            _ if self.is_halted => 0,
             Gate::Open => usize::MAX,
             Gate::OneFrom(probe_at) => usize::from(probe_at <= now),
             Gate::Shut => 0,
@@ -177,11 +194,16 @@ impl Lanes {
     fn set_stored(&mut self, endpoint: EndpointId, due_at: Option<Timestamp>) {
         let Some(lane) = self.by_endpoint.get_mut(&endpoint) else { return };
         lane.stored_due_at = due_at;
+        // Claims read in the order in which things are due.
+        if lane.claiming == 0 && due_at.is_none_or(|due_at| lane.firsts_stored_until < Some(due_at))
+        {
+            lane.firsts_stored_until = None;
+        }
         let gate = if lane.has_standing { self.standings.gate(endpoint) } else { Gate::Open };
         let waiting = lane.waiting();
         let claims_at = match gate {
             _ if lane.claiming > 0 => None,
-            Gate::Open if waiting < LANE_LOW_WATER => due_at,
+            Gate::Open if lane.runs_low() => due_at,
             Gate::OneFrom(probe_at) if waiting == 0 => due_at.map(|due_at| due_at.max(probe_at)),
             Gate::Open | Gate::OneFrom(_) | Gate::Shut => None,
         };
@@ -218,6 +240,18 @@ impl Lanes {
             if let Some(new_first) = new_first {
                 self.stored_accounts.insert((new_first, account));
             }
+        }
+    }
+}
+
+impl Lane {
+    /// Whether it has little in memory of what storage holds. If that is no first attempt, fresh ones
+    /// keep coming in, and however many wait they must not keep the others out.
+    fn runs_low(&self) -> bool {
+        if self.firsts_stored_until.is_some() {
+            self.waiting() < LANE_LOW_WATER
+        } else {
+            self.ready[Class::Rest].len() < LANE_LOW_WATER && self.waiting() < LANE_JOBS_MAX
         }
     }
 }

@@ -6,6 +6,7 @@ use std::collections::{HashMap, VecDeque};
 use std::ops::{Index, IndexMut};
 
 use domain::id::{AccountId, EndpointId};
+use domain::limits::RETRY_SLOTS_PERCENT;
 use store::queue::Claimed;
 
 /// What a delivery competes with for slots.
@@ -49,6 +50,33 @@ impl<T> IndexMut<Class> for Each<T> {
             Class::First => &mut self.first,
             Class::Rest => &mut self.rest,
         }
+    }
+}
+
+/// What the rest has of some slots that first attempts want too.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Share {
+    /// How many of the rest are on their way.
+    rest_in_flight: usize,
+    /// Whether the last to start was one of the rest.
+    was_rest: bool,
+}
+
+impl Share {
+    pub(super) fn begin(&mut self, class: Class) {
+        self.was_rest = class == Class::Rest;
+        self.rest_in_flight += usize::from(self.was_rest);
+    }
+
+    pub(super) fn end(&mut self, class: Class) {
+        self.rest_in_flight -= usize::from(class == Class::Rest);
+    }
+
+    /// Whether one more of the rest may start although first attempts wait for the same `slots`. Of
+    /// a single slot they have every second turn, since there is no part of it.
+    pub(super) fn is_left(&self, slots: usize) -> bool {
+        let share = (slots * RETRY_SLOTS_PERCENT / 100).max(1);
+        self.rest_in_flight < share && (slots > 1 || !self.was_rest)
     }
 }
 

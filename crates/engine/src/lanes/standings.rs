@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap};
 use domain::breaker::{Breaker, BreakerState, Turn, Verdict};
 use domain::endpoint::RatePerSecond;
 use domain::id::EndpointId;
-use domain::pace::{Pace, SlowDown, asks_to_slow_down};
+use domain::pace::{PAUSE_MAX, Pace, SlowDown, asks_to_slow_down};
 use domain::time::Timestamp;
 
 use super::{BreakerChange, Ended, Ticket};
@@ -23,6 +23,11 @@ pub(super) const STANDINGS_MAX: usize = 100_000;
 pub(super) struct Standings {
     by_endpoint: HashMap<EndpointId, Standing>,
     alarms: BTreeSet<(Timestamp, EndpointId)>,
+    /// Breakers that are open, and half open.
+    open: usize,
+    half_open: usize,
+    /// Until when lanes pause, those included that did.
+    pauses: BTreeSet<(Timestamp, EndpointId)>,
     /// Whether the earliest alarm is earlier than when this was last asked.
     has_earlier_alarm: bool,
 }
@@ -32,6 +37,8 @@ struct Standing {
     pace: Pace,
     /// The endpoint's own limit.
     own_rate: Option<RatePerSecond>,
+    /// Where it stands among those that pause.
+    paused_until: Option<Timestamp>,
     alarm_at: Option<Timestamp>,
 }
 
@@ -85,6 +92,7 @@ impl Standings {
             breaker: Breaker::new(now),
             pace: Pace::new(now),
             own_rate: None,
+            paused_until: None,
             alarm_at: None,
         })
     }
@@ -141,7 +149,9 @@ impl Standings {
         let from = known.breaker.state();
         known.pace.begin(known.own_rate, now);
         let turn = known.breaker.begin(now);
-        (turn, BreakerChange::between(endpoint, from, known.breaker.state()))
+        let to = known.breaker.state();
+        self.count_change(from, to);
+        (turn, BreakerChange::between(endpoint, from, to))
     }
 
     /// An attempt ended, with the `in_flight` on their way to the endpoint then, itself included.
@@ -166,9 +176,50 @@ impl Standings {
         if let Some(retry_after) = asks_to_slow_down(ended.outcome) {
             let (began_at, took) = (ticket.began_at, ended.took);
             let said = SlowDown { began_at, took, in_flight, retry_after };
+            let old = known.paused_until;
             known.pace.slow_down(said, known.own_rate, now);
+            known.paused_until = known.pace.paused_until(now);
+            let new = known.paused_until;
+            self.move_pause(ticket.endpoint, old, new);
+        }
+        if let Some(BreakerChange { from, to, .. }) = change {
+            self.count_change(from, to);
         }
         change
+    }
+
+    fn count_change(&mut self, from: BreakerState, to: BreakerState) {
+        for (state, is_entered) in [(from, false), (to, true)] {
+            let count = match state {
+                BreakerState::Closed => continue,
+                BreakerState::Open => &mut self.open,
+                BreakerState::HalfOpen => &mut self.half_open,
+            };
+            *count = if is_entered { *count + 1 } else { *count - 1 };
+        }
+    }
+
+    fn move_pause(&mut self, endpoint: EndpointId, old: Option<Timestamp>, new: Option<Timestamp>) {
+        if let Some(old) = old {
+            self.pauses.remove(&(old, endpoint));
+        }
+        if let Some(new) = new {
+            self.pauses.insert((new, endpoint));
+        }
+    }
+
+    /// Everybody who is remembered.
+    pub(super) fn endpoints(&self) -> Vec<EndpointId> {
+        self.by_endpoint.keys().copied().collect()
+    }
+
+    /// Lets the next probe begin at once, if its breaker is open since before the clock was set back.
+    pub(super) fn probe_if_over(&mut self, endpoint: EndpointId, now: Timestamp) {
+        if let Some(known) = self.by_endpoint.get_mut(&endpoint)
+            && known.breaker.may_begin(now)
+        {
+            known.breaker.probe_now(now);
+        }
     }
 
     /// Its owner changed the endpoint: the next probe may begin at once.
@@ -185,11 +236,12 @@ impl Standings {
         let breaker_until = if is_blank { now } else { known.breaker.forgettable_at() };
         let until = breaker_until.max(known.pace.forgettable_at(known.own_rate));
         if until <= now {
-            if let Some(Standing { alarm_at: Some(alarm_at), .. }) =
-                self.by_endpoint.remove(&endpoint)
-            {
+            let Some(known) = self.by_endpoint.remove(&endpoint) else { return };
+            if let Some(alarm_at) = known.alarm_at {
                 self.alarms.remove(&(alarm_at, endpoint));
             }
+            self.count_change(known.breaker.state(), BreakerState::Closed);
+            self.move_pause(endpoint, known.paused_until, None);
         } else {
             self.wake_at(endpoint, until);
         }
@@ -244,17 +296,14 @@ impl Standings {
         (known.pace.paused_until(now), known.pace.rate(known.own_rate, now))
     }
 
-    /// How many breakers are open, how many half open, and how many lanes are paused.
+    /// How many breakers are open, how many half open, and how many lanes are paused. Costs in
+    /// proportion to these.
     pub(super) fn count(&self, now: Timestamp) -> (usize, usize, usize) {
-        let (mut open, mut half_open, mut paused) = (0, 0, 0);
-        for known in self.by_endpoint.values() {
-            match known.breaker.state() {
-                BreakerState::Closed => {}
-                BreakerState::Open => open += 1,
-                BreakerState::HalfOpen => half_open += 1,
-            }
-            paused += usize::from(known.pace.paused_until(now).is_some());
-        }
-        (open, half_open, paused)
+        let paused = self.pauses.iter().rev().take_while(|(until, _)| *until > now);
+        (
+            self.open,
+            self.half_open,
+            paused.filter(|(until, _)| until.since(now) <= PAUSE_MAX).count(),
+        )
     }
 }

@@ -5,7 +5,6 @@
 
 use domain::breaker::{BreakerState, Turn, Verdict};
 use domain::id::EndpointId;
-use domain::limits::RETRY_SLOTS_PERCENT;
 use domain::pace::asks_to_slow_down;
 use domain::time::Timestamp;
 use store::queue::Claimed;
@@ -14,11 +13,14 @@ use super::classes::Class;
 use super::hosts::HostId;
 use super::{BreakerChange, Ended, Lanes, Ticket};
 
+/// Lanes woken in one step, while which nothing else can start or end.
+pub(super) const WOKEN_MAX: usize = 256;
+
 /// What came of a lane's turn.
 enum Tried {
     Started(Claimed, Ticket),
-    /// It keeps its turn for later.
-    NotYet,
+    /// It keeps its turn for later. If it was admitted to a host, somebody else may be instead.
+    NotYet(Option<HostId>),
     /// It lost its turn, and gets another when something changes.
     Lost,
 }
@@ -29,9 +31,8 @@ impl Lanes {
         if self.is_halted || self.free_slots() == 0 {
             return None;
         }
-        let share = (self.limits.in_all * RETRY_SLOTS_PERCENT / 100).max(1);
-        let has_share = self.in_all.in_flight[Class::Rest] < share;
-        let order = if has_share { [Class::Rest, Class::First] } else { Class::ALL };
+        let is_left = self.share.is_left(self.limits.in_all);
+        let order = if is_left { [Class::Rest, Class::First] } else { Class::ALL };
         order.into_iter().find_map(|class| self.next_of(class, now))
     }
 
@@ -50,9 +51,14 @@ impl Lanes {
                         started = Some((claimed, ticket));
                         break;
                     }
-                    Tried::NotYet => self.turns[class].give(account, endpoint),
+                    Tried::NotYet(admitted_to) => {
+                        self.turns[class].give(account, endpoint);
+                        if admitted_to.is_some_and(|host| self.admit(host, now)) {
+                            untried = self.turns[class].accounts() + 1;
+                        }
+                    }
                     Tried::Lost => {
-                        if self.lost_turn(endpoint, now) {
+                        if self.lost_turn(class, endpoint, now) {
                             untried = self.turns[class].accounts() + 1;
                         }
                     }
@@ -80,7 +86,8 @@ impl Lanes {
         let Some(lane) = self.by_endpoint.get_mut(&endpoint) else { return Tried::Lost };
         let account = lane.account;
         lane.has_turn[class] = false;
-        if lane.is_full() || lane.waits_for_host || lane.ready[class].is_empty() {
+        let was_admitted = std::mem::take(&mut lane.was_admitted[class]);
+        if lane.is_full() || !lane.has_use_for_turn(class) {
             return Tried::Lost;
         }
         if lane.has_standing && !self.standings.may_begin(endpoint, lane.in_flight, now) {
@@ -88,17 +95,19 @@ impl Lanes {
         }
         if lane.in_flight >= left {
             lane.has_turn[class] = true;
-            return Tried::NotYet;
+            return Tried::NotYet(was_admitted.then_some(lane.host));
         }
-        if !self.hosts.has_room(lane.host, lane.in_flight) {
-            lane.waits_for_host = true;
-            self.hosts.wait(lane.host, endpoint);
+        if !self.hosts.has_room(lane.host, class, lane.in_flight) {
+            lane.waits_for_host[class] = true;
+            self.hosts.wait(lane.host, class, endpoint);
             return Tried::Lost;
         }
         let Some(claimed) = lane.ready[class].pop_front() else { return Tried::Lost };
         lane.in_flight += 1;
+        lane.share.begin(class);
+        self.share.begin(class);
         let (bytes, host) = (claimed.payload.body.len(), lane.host);
-        self.hosts.begin(host);
+        self.hosts.begin(host, class);
         let mut turn = Turn::default();
         if lane.has_standing {
             let (begun, change) = self.standings.begin(endpoint, now);
@@ -112,11 +121,12 @@ impl Lanes {
 
     /// A lane lost its turn without starting anything: others may have waited behind it. Answers
     /// whether any of them has a turn now.
-    fn lost_turn(&mut self, endpoint: EndpointId, now: Timestamp) -> bool {
-        let Some(lane) = self.by_endpoint.get(&endpoint) else { return false };
-        let is_any_admitted = !lane.waits_for_host && self.admit(lane.host, now);
+    fn lost_turn(&mut self, class: Class, endpoint: EndpointId, now: Timestamp) -> bool {
+        let is_any_freed = self.note_wish(endpoint, now);
+        let Some(lane) = self.by_endpoint.get(&endpoint) else { return is_any_freed };
+        let is_any_admitted = !lane.waits_for_host[class] && self.admit(lane.host, now);
         self.drop_if_idle(endpoint, now);
-        is_any_admitted
+        is_any_freed || is_any_admitted
     }
 
     /// Takes an attempt back that [`Self::next`] gave out. `ended` is `None` if it ended without an
@@ -128,7 +138,8 @@ impl Lanes {
             held.jobs -= 1;
             held.bytes -= bytes;
         });
-        self.hosts.end(host);
+        self.hosts.end(host, class);
+        self.share.end(class);
         let says_something = ended.is_some_and(|ended| {
             Verdict::of(ended.outcome) == Some(Verdict::Failure)
                 || asks_to_slow_down(ended.outcome).is_some()
@@ -136,6 +147,7 @@ impl Lanes {
         if let Some(lane) = self.by_endpoint.get_mut(&endpoint) {
             let in_flight = lane.in_flight;
             lane.in_flight -= 1;
+            lane.share.end(class);
             lane.bytes -= bytes;
             if says_something && !lane.has_standing {
                 lane.has_standing = self.standings.remember(endpoint, now);
@@ -143,7 +155,7 @@ impl Lanes {
             if lane.has_standing {
                 let change = self.standings.end(ticket, in_flight, ended, now);
                 if change.is_some_and(|change| change.to == BreakerState::Open) {
-                    self.empty_lane(endpoint);
+                    self.empty_lane(endpoint, now);
                 }
                 self.changes.extend(change);
                 self.want_more(endpoint);
@@ -154,15 +166,15 @@ impl Lanes {
         self.drop_if_idle(endpoint, now);
     }
 
-    /// Lets lanes try again that wait for room at the host, until one of them has something to start.
-    /// Answers whether any has.
+    /// Lets lanes try again that wait for room at the host, until one of them has something that its
+    /// account may start. Answers whether any has.
     fn admit(&mut self, host: HostId, now: Timestamp) -> bool {
         loop {
             let admitted = self.hosts.admit(host);
             let is_nobody = admitted.is_empty();
             let mut is_taken = false;
-            for endpoint in admitted {
-                is_taken |= self.admitted(endpoint, now);
+            for (class, endpoint) in admitted {
+                is_taken |= self.admitted(class, endpoint, now);
             }
             if is_taken || is_nobody {
                 return is_taken;
@@ -170,31 +182,45 @@ impl Lanes {
         }
     }
 
-    /// Gives the lane a turn again; answers whether it has a use for it.
-    fn admitted(&mut self, endpoint: EndpointId, now: Timestamp) -> bool {
+    /// Gives the lane a turn again; answers whether it has a use for it now.
+    fn admitted(&mut self, class: Class, endpoint: EndpointId, now: Timestamp) -> bool {
         let Some(lane) = self.by_endpoint.get_mut(&endpoint) else { return false };
-        lane.waits_for_host = false;
+        lane.waits_for_host[class] = false;
+        lane.was_admitted[class] = true;
         self.give_turn(endpoint, now);
         self.drop_if_idle(endpoint, now);
-        let lane = self.by_endpoint.get(&endpoint);
-        lane.is_some_and(|lane| Class::ALL.into_iter().any(|class| lane.has_turn[class]))
+        let Some(lane) = self.by_endpoint.get(&endpoint) else { return false };
+        let held = self.held_by(lane.account).in_flight[class];
+        let left = self.free_slots().saturating_sub(held);
+        lane.has_turn[class] && lane.in_flight < left
     }
 
     /// Puts the lane in line for what it may start, where it is not in line.
     pub(super) fn give_turn(&mut self, endpoint: EndpointId, now: Timestamp) {
         let Some(lane) = self.by_endpoint.get_mut(&endpoint) else { return };
-        if lane.is_full() || lane.waits_for_host || lane.waiting() == 0 {
-            return;
-        }
-        if lane.has_standing && !self.standings.may_begin(endpoint, lane.in_flight, now) {
-            return;
-        }
+        let may_begin = !lane.is_full()
+            && lane.waiting() > 0
+            && (!lane.has_standing || self.standings.may_begin(endpoint, lane.in_flight, now));
         for class in Class::ALL {
-            if !lane.has_turn[class] && !lane.ready[class].is_empty() {
+            if may_begin && !lane.has_turn[class] && lane.has_use_for_turn(class) {
                 lane.has_turn[class] = true;
                 self.turns[class].give(lane.account, endpoint);
             }
         }
+        self.note_wish(endpoint, now);
+    }
+
+    /// Tells the host whether the lane has a first attempt that could start there. Answers whether
+    /// anybody else was admitted since it has none any more.
+    pub(super) fn note_wish(&mut self, endpoint: EndpointId, now: Timestamp) -> bool {
+        let Some(lane) = self.by_endpoint.get_mut(&endpoint) else { return false };
+        let has_wish = !lane.ready[Class::First].is_empty()
+            && (lane.has_turn[Class::First] || lane.waits_for_host[Class::First]);
+        let (had_wish, host) = (std::mem::replace(&mut lane.has_wish, has_wish), lane.host);
+        if has_wish && !had_wish {
+            self.hosts.begin_wish(host);
+        }
+        had_wish && !has_wish && self.hosts.end_wish(host) && self.admit(host, now)
     }
 
     /// Takes what breakers did.
@@ -217,9 +243,11 @@ impl Lanes {
         self.standings.take_has_earlier_alarm()
     }
 
-    /// Gives turns to lanes that may begin an attempt by now, and forgets what is past.
+    /// Gives turns to lanes that may begin an attempt by now, and forgets what is past: some of it, so
+    /// that [`Self::next_alarm_at`] may still be past afterwards.
     pub(crate) fn wake(&mut self, now: Timestamp) {
-        while let Some(endpoint) = self.standings.take_due(now) {
+        for _ in 0..WOKEN_MAX {
+            let Some(endpoint) = self.standings.take_due(now) else { return };
             if self.by_endpoint.contains_key(&endpoint) {
                 self.give_turn(endpoint, now);
             } else {
@@ -228,10 +256,25 @@ impl Lanes {
         }
     }
 
+    /// The clock was set back: lets those begin whose breaker or pace would have let them, were it not
+    /// for that.
+    pub(crate) fn look_again(&mut self, endpoints: &[EndpointId], now: Timestamp) {
+        for endpoint in endpoints {
+            self.standings.probe_if_over(*endpoint, now);
+            self.want_more(*endpoint);
+            self.give_turn(*endpoint, now);
+        }
+    }
+
+    /// Everybody who may have to wait for an instant.
+    pub(crate) fn not_simply_well(&self) -> Vec<EndpointId> {
+        self.standings.endpoints()
+    }
+
     /// Gives turns to everybody who waits for a host with room, should one have been passed over.
     pub(crate) fn look_after_hosts(&mut self, now: Timestamp) {
-        for endpoint in self.hosts.admit_all() {
-            self.admitted(endpoint, now);
+        for (class, endpoint) in self.hosts.admit_all() {
+            self.admitted(class, endpoint, now);
         }
     }
 

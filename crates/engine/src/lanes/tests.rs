@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -102,7 +103,7 @@ fn an_endpoint_at_its_limit_does_not_hold_up_its_neighbours() {
 fn new_deliveries_do_not_overtake_what_waits_in_storage() {
     let mut lanes = lanes(10, 10);
     let endpoint = an_endpoint(&account(1), 11);
-    lanes.note_stored(endpoint.id, endpoint.account, NOW);
+    lanes.note_first_stored(endpoint.id, endpoint.account, NOW, NOW);
     assert!(lanes.reserve(&endpoint, 10, NOW).is_none());
     let rooms = lanes.begin_claim(NOW);
     assert_eq!(rooms.len(), 1);
@@ -260,7 +261,10 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// Lanes, storage beside them, and what is on its way.
 struct Model {
+    limits: LaneLimits,
     lanes: Lanes,
+    /// What is tried again from now on.
+    failed: HashSet<u128>,
     now: Timestamp,
     endpoints: Vec<Endpoint>,
     stored: Vec<Vec<u128>>,
@@ -272,13 +276,14 @@ struct Model {
 
 impl Model {
     /// Six endpoints of three accounts, all at one host; one has a rate of its own.
-    fn new() -> Self {
+    fn new(limits: LaneLimits) -> Self {
         let accounts = [account(1), account(2), account(3)];
         let mut endpoints: Vec<Endpoint> =
             (0..6_u64).map(|at| an_endpoint(&accounts[(at % 3) as usize], 10 + at)).collect();
         endpoints[5].rate = Some(domain::endpoint::RatePerSecond::new(2).unwrap());
-        let limits = LaneLimits { in_all: 5, per_endpoint: 2, per_host: 4 };
         Self {
+            limits,
+            failed: HashSet::new(),
             lanes: Lanes::new(limits),
             now: NOW,
             endpoints,
@@ -296,8 +301,12 @@ impl Model {
 
     fn store(&mut self, at: usize, number: u128) {
         self.stored[at].push(number);
-        let endpoint = &self.endpoints[at];
-        self.lanes.note_stored(endpoint.id, endpoint.account, self.now);
+        let Endpoint { id, account, .. } = self.endpoints[at];
+        if self.failed.contains(&number) {
+            self.lanes.note_stored(id, account, self.now);
+        } else {
+            self.lanes.note_first_stored(id, account, self.now, self.now);
+        }
     }
 
     fn start(&mut self) -> Result<(), TestCaseError> {
@@ -318,6 +327,7 @@ impl Model {
         if status == 200 {
             self.finished += 1;
         } else {
+            self.failed.insert(done.lease.delivery.as_u128());
             self.store(self.place_of(done.endpoint), done.lease.delivery.as_u128());
         }
     }
@@ -340,7 +350,10 @@ impl Model {
         let taken = room.min(self.stored[of].len());
         let endpoint = &self.endpoints[of];
         let numbers = self.stored[of].drain(..taken);
-        let claimed = numbers.map(|number| claimed(endpoint, number, 10)).collect();
+        let attempts = |number| u32::from(self.failed.contains(&number));
+        let claimed = numbers
+            .map(|number| Claimed { attempts: attempts(number), ..claimed(endpoint, number, 10) })
+            .collect();
         let next_due_at = (!self.stored[of].is_empty()).then_some(self.now);
         let claim = LaneClaim { endpoint: endpoint.id, claimed, next_due_at };
         self.lanes.end_claim(claim, self.now);
@@ -375,11 +388,12 @@ impl Model {
     }
 
     fn check_limits(&self) -> Result<(), TestCaseError> {
-        prop_assert!(self.on_its_way.len() <= 4);
+        let LaneLimits { in_all, per_endpoint, per_host } = self.limits;
+        prop_assert!(self.on_its_way.len() <= in_all.min(per_host));
         prop_assert_eq!(self.lanes.in_flight(), self.on_its_way.len());
         for endpoint in &self.endpoints {
             let to_it = self.on_its_way.iter().filter(|(one, _)| one.endpoint == endpoint.id);
-            prop_assert!(to_it.count() <= 2);
+            prop_assert!(to_it.count() <= per_endpoint);
             let view = self.lanes.view(endpoint.id, self.now);
             prop_assert!(view.breaker == BreakerState::Closed || view.in_memory <= 1, "{view:?}");
         }
@@ -394,8 +408,9 @@ proptest! {
     #[test]
     fn nothing_is_lost_started_twice_or_over_a_limit(
         steps in proptest::collection::vec(step(), 1..300),
+        (in_all, per_endpoint, per_host) in (1..7_usize, 1..4_usize, 1..6_usize),
     ) {
-        let mut model = Model::new();
+        let mut model = Model::new(LaneLimits { in_all, per_endpoint, per_host });
         for step in steps {
             model.take(step)?;
         }

@@ -5,6 +5,7 @@ use domain::id::EndpointId;
 use domain::time::Timestamp;
 
 use super::Lanes;
+use super::claims::LANE_LOW_WATER;
 use super::classes::Class;
 use crate::Engine;
 
@@ -58,7 +59,26 @@ impl Lanes {
         }
     }
 
-    /// How all lanes stand. Costs in proportion to the endpoints that are not simply well.
+    /// How many more deliveries of replays the endpoint takes now, so that none stands between a fresh
+    /// event and the memory it should find room in: as many as one likes if those before are in
+    /// memory and few; one, as a probe, if its breaker is not closed and there is nothing else to
+    /// probe with.
+    pub(crate) fn room_for_replays(&self, endpoint: EndpointId, now: Timestamp) -> usize {
+        let lane = self.by_endpoint.get(&endpoint);
+        if !self.standings.is_closed(endpoint) {
+            let has_nothing =
+                lane.is_none_or(|lane| lane.jobs() == 0 && lane.stored_due_at.is_none());
+            return usize::from(has_nothing);
+        }
+        let is_paused = self.standings.pace(endpoint, now).0.is_some();
+        let takes_more = lane.is_none_or(|lane| {
+            let is_behind = lane.stored_due_at.is_some_and(|due_at| due_at <= now);
+            !is_behind && lane.waiting() < LANE_LOW_WATER
+        });
+        if takes_more && !is_paused { usize::MAX } else { 0 }
+    }
+
+    /// How all lanes stand. Costs in proportion to the lanes that are paused.
     pub(crate) fn view_all(&self, now: Timestamp) -> LanesView {
         let (breakers_open, breakers_half_open, lanes_paused) = self.standings.count(now);
         LanesView {
@@ -72,17 +92,26 @@ impl Lanes {
         }
     }
 
-    /// Takes note of the oldest due delivery of a lane whose breaker is closed: in storage, or among
-    /// the first attempts in memory. Costs in proportion to the lanes.
-    pub(crate) fn note_oldest(&mut self, now: Timestamp) {
-        let standings = &self.standings;
-        let lanes = self.by_endpoint.iter();
-        let closed = lanes.filter(|(endpoint, _)| standings.is_closed(**endpoint));
-        let oldest = closed.filter_map(|(_, lane)| {
+    /// Every endpoint that has a lane.
+    pub(crate) fn endpoints(&self) -> Vec<EndpointId> {
+        self.by_endpoint.keys().copied().collect()
+    }
+
+    /// The oldest delivery of those lanes whose breakers are closed: in storage, or among the first
+    /// attempts in memory.
+    pub(crate) fn oldest_of(&self, endpoints: &[EndpointId]) -> Option<Timestamp> {
+        let closed = endpoints.iter().filter(|endpoint| self.standings.is_closed(**endpoint));
+        let oldest = closed.filter_map(|endpoint| {
+            let lane = self.by_endpoint.get(endpoint)?;
             let in_memory = lane.ready[Class::First].front().map(|claimed| claimed.owed_since);
             [lane.stored_due_at, in_memory].into_iter().flatten().min()
         });
-        self.oldest_due_at = oldest.min().filter(|due_at| *due_at <= now);
+        oldest.min()
+    }
+
+    /// Takes note of the oldest delivery of all, if it is due.
+    pub(crate) fn note_oldest(&mut self, oldest: Option<Timestamp>, now: Timestamp) {
+        self.oldest_due_at = oldest.filter(|due_at| *due_at <= now);
     }
 }
 

@@ -12,8 +12,8 @@ use crate::Engine;
 use crate::error::{EngineError, ErrorCode};
 use crate::scope::Scope;
 
-/// Most events that counting looks at: a fraction of a second of reading.
-pub const COUNTED_EVENTS_MAX: usize = 100_000;
+/// Most rows that counting looks at, of events and of deliveries: a small part of a second of reading.
+pub const COUNTED_ROWS_MAX: usize = 10_000;
 
 /// A replay to begin, each field as sent.
 #[derive(Clone, Copy, Debug)]
@@ -85,7 +85,7 @@ impl Engine {
         }
     }
 
-    /// How many events such a replay would deliver now; looks at [`COUNTED_EVENTS_MAX`] of them at
+    /// How many events such a replay would deliver now; looks at [`COUNTED_ROWS_MAX`] rows at
     /// most, and says whether those were all.
     pub async fn count_replay(
         &self,
@@ -97,7 +97,7 @@ impl Engine {
         let selection = new.selection(self.clock().now())?;
         new.per_second()?;
         let (account, id) = (endpoint.account, endpoint.id);
-        Ok(self.store().count_replay(account, id, selection, COUNTED_EVENTS_MAX).await?)
+        Ok(self.store().count_replay(account, id, selection, COUNTED_ROWS_MAX).await?)
     }
 
     /// The replay, and how far it got.

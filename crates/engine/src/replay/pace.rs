@@ -1,14 +1,13 @@
 //! The task that carries replays of many events on, each at its pace.
 //!
-//! Promise: a replay makes its deliveries evenly and never faster than it may, a pause is never
-//! caught up on, and none waits for another. Storage knows how far each has got, so a restart
+//! Promise: a replay makes its deliveries evenly and never faster than it may or than its endpoint
+//! takes them, a pause is never caught up on, and none waits for another. Storage knows how far each has got, so a restart
 //! repeats and loses nothing. Neighbours: [`super::many`] begins and ends replays;
 //! [`crate::dispatch`] sends what was made, after whatever is fresh.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use domain::audit::{Actor, AuditNote};
 use domain::endpoint::EndpointStatus;
 use domain::id::{DeliveryId, ReplayId};
 use domain::replay::{Replay, ReplayState};
@@ -17,15 +16,21 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::Engine;
-use crate::audit::note::Deed;
 use crate::registry::endpoint_of;
 
 /// Steps of one replay in a second, each of which makes its part: enough to be even, few enough to
 /// share their commits with whatever else is written.
 const STEPS_PER_SECOND: u32 = 8;
 
-/// Events looked at in one step: some milliseconds of storage.
+/// Rows looked at in one step, of events and of deliveries: some milliseconds of storage.
 const LOOKED_AT_MAX: usize = 500;
+
+/// How long a replay rests after a step at least, in lengths of that step: storage belongs to
+/// publishers and deliveries, however much there is to look at.
+const STEP_RESTS: u32 = 3;
+
+/// How long a replay waits until its endpoint is asked again whether it takes more: one step.
+const ROOM_AGAIN_AFTER: Duration = Duration::from_millis(1_000 / STEPS_PER_SECOND as u64);
 
 /// How long a replay rests that found nothing to deliver among those: others have their turn.
 const LOOK_PAUSE: Duration = Duration::from_millis(5);
@@ -48,33 +53,27 @@ struct Running {
     next_at: Instant,
 }
 
-/// What the task knows. All of it is in storage too, but for entries of the audit log that storage
-/// refused.
+/// What the task knows. All of it is in storage too.
 struct Paces {
     running: BTreeMap<ReplayId, Running>,
     listed_next_at: Instant,
-    unnoted: Vec<AuditNote>,
 }
 
 /// What came of one step.
 enum Stepped {
     /// It goes on after so long.
     GoesOn(Replay, Duration),
-    /// It came to its end.
-    Ended(Replay),
-    /// Somebody ended it.
-    Gone(ReplayId),
+    /// It runs no more.
+    Ended(ReplayId),
 }
 
 impl Engine {
     /// Carries all running replays on, for ever.
     pub(crate) async fn run_replays(self) {
-        let mut paces =
-            Paces { running: BTreeMap::new(), listed_next_at: Instant::now(), unnoted: Vec::new() };
+        let mut paces = Paces { running: BTreeMap::new(), listed_next_at: Instant::now() };
         while !self.is_stopping() {
             if paces.listed_next_at <= Instant::now() {
                 self.list_running(&mut paces).await;
-                self.note_ends(&mut paces).await;
             }
             self.metrics().replays_running(paces.running.len());
             let due = paces.due(Instant::now());
@@ -91,9 +90,12 @@ impl Engine {
                 steps.spawn(self.clone().step_replay(replay));
             }
             for stepped in steps.join_all().await {
+                if matches!(stepped, Stepped::Ended(_)) {
+                    // There is an entry in the audit log.
+                    self.wake_announcer();
+                }
                 paces.take_in(stepped);
             }
-            self.note_ends(&mut paces).await;
         }
     }
 
@@ -143,7 +145,13 @@ impl Engine {
             return Stepped::GoesOn(replay, AGAIN_AFTER);
         }
         let now = self.clock().now();
-        let made_max = (replay.per_second / STEPS_PER_SECOND).max(1);
+        let room = self.dispatch().lanes().room_for_replays(replay.endpoint, now);
+        if room == 0 && endpoint.is_some() {
+            return Stepped::GoesOn(replay, ROOM_AGAIN_AFTER);
+        }
+        let made_max = (replay.per_second / STEPS_PER_SECOND).max(1) as usize;
+        let made_max = made_max.min(room.max(1));
+        let began_at = Instant::now();
         let ids = (0..made_max).map(|_| DeliveryId::from_u128(self.dice().id(now))).collect();
         match self.store().step_replay(replay.id, ids, LOOKED_AT_MAX, now).await {
             Ok(Some(step)) => {
@@ -153,42 +161,18 @@ impl Engine {
                 }
                 if step.replay.state == ReplayState::Running {
                     let rest = rest_after(step.created, step.replay.per_second);
+                    let rest = rest.max(began_at.elapsed() * STEP_RESTS);
                     Stepped::GoesOn(step.replay, rest)
                 } else {
-                    Stepped::Ended(step.replay)
+                    Stepped::Ended(replay.id)
                 }
             }
-            Ok(None) => self.find_ended(replay).await,
+            // Somebody ended it, or we did and the answer was lost.
+            Ok(None) => Stepped::Ended(replay.id),
             Err(error) => {
                 tracing::warn!(%error, replay = %replay.id, "could not carry a replay on; will try again");
                 Stepped::GoesOn(replay, AGAIN_AFTER)
             }
-        }
-    }
-
-    /// What became of a replay that runs no more: its end may have been ours, with the answer lost.
-    async fn find_ended(&self, replay: Replay) -> Stepped {
-        match self.store().read_replay(replay.id).await {
-            Ok(Some(ended)) if ended.state == ReplayState::Done => Stepped::Ended(ended),
-            Ok(_) => Stepped::Gone(replay.id),
-            Err(error) => {
-                tracing::warn!(%error, replay = %replay.id, "could not read a replay");
-                Stepped::GoesOn(replay, AGAIN_AFTER)
-            }
-        }
-    }
-
-    /// Notes in the audit log which replays came to their end.
-    async fn note_ends(&self, paces: &mut Paces) {
-        if paces.unnoted.is_empty() {
-            return;
-        }
-        if let Err(error) = self.store().note(paces.unnoted.clone()).await {
-            tracing::warn!(%error, "could not note the end of a replay; will try again");
-            paces.listed_next_at = Instant::now() + AGAIN_AFTER;
-        } else {
-            paces.unnoted.clear();
-            self.wake_announcer();
         }
     }
 }
@@ -214,12 +198,7 @@ impl Paces {
                 let running = Running { replay, next_at: Instant::now() + rest };
                 self.running.insert(running.replay.id, running);
             }
-            Stepped::Ended(replay) => {
-                self.running.remove(&replay.id);
-                let at = replay.ended_at.unwrap_or(replay.created_at);
-                self.unnoted.push(Deed { at, actor: Actor::System }.replay_ended(&replay));
-            }
-            Stepped::Gone(id) => drop(self.running.remove(&id)),
+            Stepped::Ended(id) => drop(self.running.remove(&id)),
         }
     }
 }

@@ -10,6 +10,7 @@ use engine::administer::{EndpointEdit, Events, NewAccount, NewEndpoint};
 use engine::scope::{Caller, Scope};
 use engine::settings::Settings;
 use engine::{EngineError, ErrorCode};
+use store::fault::{FaultStore, Method};
 use store::memory::MemoryStore;
 use testkit::doubles::ScriptedSender;
 
@@ -88,6 +89,17 @@ async fn a_hundred_endpoints_added_at_once_leave_exactly_20() {
     assert_eq!(created, 20);
     let all = scene.engine.all_endpoints(Scope::OPERATOR, account.id).await.unwrap();
     assert_eq!(all.len(), 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_is_created_without_reading_those_there_are() {
+    let faults = Arc::new(FaultStore::new(Arc::new(MemoryStore::new())));
+    let scene = Scene::on(faults.clone(), ScriptedSender::new()).await;
+    let account = scene.account(Contract::Standard, "john").await;
+    for number in 0..50 {
+        scene.endpoint(&account, &format!("https://hooks.customer.com/{number}")).await;
+    }
+    assert_eq!(faults.calls(Method::ReadRoster), 0);
 }
 
 #[tokio::test(start_paused = true)]

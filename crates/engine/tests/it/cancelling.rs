@@ -1,5 +1,6 @@
 //! Cancelling what is pending.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use domain::account::Account;
@@ -12,7 +13,9 @@ use engine::administer::NewEndpoint;
 use engine::clock::Clock as _;
 use engine::publish::Publish;
 use engine::scope::Scope;
-use testkit::doubles::Reply;
+use store::fault::{FaultStore, Method};
+use store::memory::MemoryStore;
+use testkit::doubles::{Reply, ScriptedSender};
 use testkit::gate::Gate;
 
 use crate::harness::{Scene, an_event, as_account};
@@ -136,4 +139,43 @@ async fn what_is_somebody_elses_or_nobodys_is_not_found() {
         assert_eq!(refused.code(), ErrorCode::NotFound);
     }
     assert_eq!(scene.delivery().await.state, DeliveryState::Pending);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_replayed_while_its_event_was_being_cancelled_is_not_sent_either() {
+    for method in [Method::CancelEvent, Method::EraseEvent] {
+        let faults = Arc::new(FaultStore::new(Arc::new(MemoryStore::new())));
+        let scene = Scene::on(faults.clone(), ScriptedSender::new()).await;
+        let account = scene.account(Contract::Standard, "john").await;
+        let max_in_flight = Some(1);
+        let new = NewEndpoint { url: URL.to_owned(), max_in_flight, ..NewEndpoint::default() };
+        scene.engine.create_endpoint(Scope::OPERATOR, account.id, new).await.unwrap();
+        let event = scene.publish(&account).await.id;
+        scene.drain().await;
+        let delivered = scene.delivery().await.id;
+        let gate = Gate::new();
+        scene.sender.always(URL, Reply::status(200).held_by(&gate));
+        scene.publish(&account).await;
+        scene.sender.wait_for(2).await;
+
+        let mut stall = faults.stall(method);
+        let cancelling = async {
+            match method {
+                Method::CancelEvent => scene.engine.cancel_event(Scope::OPERATOR, event).await,
+                _ => scene.engine.erase_event(Scope::OPERATOR, event).await,
+            }
+        };
+        let replaying = async {
+            stall.reached_by(1).await;
+            scene.engine.replay_delivery(Scope::OPERATOR, delivered).await.unwrap();
+            stall.release();
+        };
+        let (cancelled, ()) = tokio::join!(cancelling, replaying);
+        assert_eq!(cancelled.unwrap(), 1, "{method:?}");
+        gate.open();
+        scene.drain().await;
+        assert_eq!(scene.sender.requests().len(), 2, "{method:?}");
+        assert_eq!(scene.count_in(StateName::Cancelled).await, 1, "{method:?}");
+        assert_eq!(scene.engine.load().in_memory, 0);
+    }
 }

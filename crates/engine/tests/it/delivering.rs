@@ -1,13 +1,17 @@
 //! Lanes at work: limits, neighbours, changes of endpoints while deliveries are on their way.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use domain::contract::Contract;
 use domain::delivery::{DeliveryState, EndReason, StateName};
 use domain::endpoint::{DisabledReason, EndpointStatus};
+use engine::ErrorCode;
 use engine::administer::EndpointEdit;
 use engine::scope::Scope;
-use testkit::doubles::Reply;
+use store::fault::{FaultStore, Method};
+use store::memory::MemoryStore;
+use testkit::doubles::{Reply, ScriptedSender};
 use testkit::gate::Gate;
 
 use crate::harness::Scene;
@@ -242,6 +246,30 @@ async fn a_test_event_goes_to_its_endpoint_only_whatever_it_subscribed_to() {
     assert!(scene.sender.requests_to(OTHER).is_empty());
     let sent = &scene.sender.requests()[0];
     assert_eq!(sent.header("x-webhook-event"), Some("generated_video_success"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_test_event_whose_endpoint_is_disabled_or_deleted_meanwhile_is_refused() {
+    for (is_deleted, expected) in [(false, ErrorCode::Conflict), (true, ErrorCode::NotFound)] {
+        let faults = Arc::new(FaultStore::new(Arc::new(MemoryStore::new())));
+        let scene = Scene::on(faults.clone(), ScriptedSender::new()).await;
+        let (_, endpoint) = scene.subscriber("john", URL).await;
+        let mut stall = faults.stall(Method::Accept);
+        let changing = async {
+            stall.reached_by(1).await;
+            if is_deleted {
+                scene.engine.delete_endpoint(Scope::OPERATOR, endpoint.id).await.unwrap();
+            } else {
+                let edit = set_disabled(true);
+                scene.engine.change_endpoint(Scope::OPERATOR, endpoint.id, edit).await.unwrap();
+            }
+            stall.release();
+        };
+        let testing = scene.engine.publish_test(Scope::OPERATOR, endpoint.id, None);
+        let (tested, ()) = tokio::join!(testing, changing);
+        assert_eq!(tested.unwrap_err().code(), expected);
+        assert!(scene.deliveries().await.is_empty());
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,15 +1,21 @@
 //! Event types: what an operator registers may be published and subscribed to, and data must meet
 //! its schema.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use domain::account::Account;
 use domain::contract::Contract;
+use domain::event::IdempotencyKey;
 use domain::page::PageRequest;
 use engine::administer::{Events, NewEndpoint};
 use engine::event_types::{ListedType, NewEventType};
 use engine::publish::{Publish, Published};
 use engine::scope::Scope;
 use engine::{Engine, EngineError, ErrorCode};
+use store::fault::{FaultStore, Method};
+use store::memory::MemoryStore;
+use testkit::doubles::ScriptedSender;
 
 use crate::harness::{Scene, as_account};
 
@@ -222,6 +228,7 @@ async fn event_types_are_listed_page_by_page() {
 }
 
 #[tokio::test(start_paused = true)]
+#[expect(clippy::too_many_lines, reason = "a table")]
 async fn what_is_no_schema_or_does_not_meet_it_is_refused_when_it_is_set() {
     let scene = Scene::new().await;
     let engine = &scene.engine;
@@ -245,8 +252,56 @@ async fn what_is_no_schema_or_does_not_meet_it_is_refused_when_it_is_set() {
         })
         .collect();
     let laughs = format!(r##"{{"$ref":"#/$defs/0","$defs":{{{},"40":{{}}}}}}"##, laughs.join(","));
+    // A property may be named as a keyword is, and be a schema all the same.
+    let hidden = |schema: &str| {
+        let names = ["default", "const", "enum", "example", "examples"];
+        names.map(|name| format!(r#"{{"properties":{{"{name}":{schema}}}}}"#))
+    };
+    let hidden_reference = hidden(r##"{"$ref":"#place"}"##);
+    let hidden_recursion = hidden(r##"{"$dynamicRef":"#place"}"##);
+    let hidden_base = hidden(r#"{"$id":"https://example.com/b"}"#);
+    let hidden_old_base = hidden(r#"{"id":"https://example.com/b"}"#);
+    let links: Vec<_> = (0..27)
+        .map(|n| {
+            format!(
+                r##""{n}":{{"allOf":[{{"$ref":"#/$defs/default/properties/{0}"}},
+                    {{"$ref":"#/$defs/default/properties/{0}"}}]}}"##,
+                n + 1
+            )
+        })
+        .collect();
+    let hidden_laughs = format!(
+        r##"{{"$ref":"#/$defs/default/properties/0",
+            "$defs":{{"default":{{"properties":{{{},"27":{{}}}}}}}}}}"##,
+        links.join(",")
+    );
+    for (schemas, reason) in [
+        (&hidden_reference, "schema: has a reference at `/properties/"),
+        (&hidden_recursion, "schema: has a `$dynamicRef` at `/properties/"),
+        (&hidden_base, "schema: has an `$id` at `/properties/"),
+        (&hidden_old_base, "schema: has an `id` at `/properties/"),
+    ] {
+        for schema in schemas {
+            let error = put(engine, "video_ready", with(Some(schema), None)).await;
+            let error = error.expect_err(schema);
+            assert!(error.message().starts_with(reason), "{schema}: {error}");
+        }
+    }
     let table = [
         ("[]", "schema: must be a JSON object"),
+        (hidden_laughs.as_str(), "schema: takes too long: a recursion"),
+        (
+            r##"{"default":{"type":"string"},"$ref":"#/default"}"##,
+            "schema: has a reference at `/$ref` that does not lead",
+        ),
+        (
+            r##"{"properties":{"a":{}},"$ref":"#/properties"}"##,
+            "schema: has a reference at `/$ref` that does not lead",
+        ),
+        (
+            r#"{"items":{"$schema":"http://json-schema.org/draft-04/schema#"}}"#,
+            "schema: has a `$schema` at `/items/$schema`",
+        ),
         (r#"{"type":"strange"}"#, "schema: is not a JSON Schema at `/type`: "),
         (
             r#"{"properties":{"a":{"pattern":"("}}}"#,
@@ -285,12 +340,24 @@ async fn what_is_no_schema_or_does_not_meet_it_is_refused_when_it_is_set() {
         assert!(error.message().starts_with(reason), "{schema}: {error}");
         assert!(error.message().len() < 1_000);
     }
+    // No way through data leads to more than one of two properties.
+    let branching: Vec<_> = (0..60)
+        .map(|n| {
+            let to = format!(r##"{{"$ref":"#/$defs/{}"}}"##, n + 1);
+            format!(r#""{n}":{{"properties":{{"a":{to},"b":{to}}}}}"#)
+        })
+        .collect();
+    let branching =
+        format!(r##"{{"$ref":"#/$defs/0","$defs":{{{},"60":{{}}}}}}"##, branching.join(","));
     for good in [
         "{}",
         SCHEMA,
         r##"{"$id":"https://example.com/a","items":{"$ref":"#/$defs/b"},"$defs":{"b":true}}"##,
         r##"{"properties":{"left":{"$ref":"#"},"right":{"$ref":"#"},"all":{"items":{"$ref":"#"}}}}"##,
         r#"{"const":{"$ref":"https://example.com/"},"enum":[{"$ref":"no"}]}"#,
+        r#"{"properties":{"id":{"type":"string"},"$ref":{"type":"string"},"default":{"enum":[1]}}}"#,
+        r##"{"properties":{"default":{"const":1},"a":{"$ref":"#/properties/default"}}}"##,
+        branching.as_str(),
         r#"{"$schema":"http://json-schema.org/draft-07/schema#","format":"email"}"#,
     ] {
         put(engine, "video_ready", with(Some(good), None)).await.expect(good);
@@ -318,6 +385,45 @@ async fn what_is_no_schema_or_does_not_meet_it_is_refused_when_it_is_set() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn data_of_more_parts_than_its_schema_can_check_is_refused() {
+    let scene = Scene::new().await;
+    let engine = &scene.engine;
+    let account = scene.account(Contract::JoggV2, "john").await;
+    let list = |element: &str, count: usize| -> &'static str {
+        let data = format!(r#"{{"a":[{}]}}"#, vec![element; count].join(","));
+        assert!(data.len() <= 256 * 1024);
+        Box::leak(data.into_boxed_str())
+    };
+    let listed = |schema: &str| format!(r#"{{"properties":{{"a":{{"items":{schema}}}}}}}"#);
+    let arrays = listed(&format!(r#"{{"enum":[[],{}]}}"#, vec!["[1]"; 6_000].join(",")));
+    let texts = listed(&format!(r#"{{"not":{{"enum":[{}]}}}}"#, vec![r#""a""#; 6_000].join(",")));
+    let schemas = listed(&format!(r#"{{"allOf":[{}]}}"#, vec!["{}"; 1_000].join(",")));
+    let names: Vec<_> = (0..1_000).map(|n| format!(r#""{n}":{{}}"#)).collect();
+    let names = listed(&format!(r#"{{"properties":{{{}}}}}"#, names.join(",")));
+    for (schema, element) in [(arrays, "[]"), (texts, "1"), (schemas, "1"), (names, "{}")] {
+        put(engine, "video_ready", with(Some(&schema), None)).await.unwrap();
+        let many = list(element, 60_000);
+        let error = publish(engine, &account, "video_ready", many).await.unwrap_err();
+        let [fault] = error.violations() else { panic!("{error}") };
+        assert_eq!(fault.field, "data");
+        let reason = "has too many parts (60002) for its schema, which may check each of them ";
+        assert!(fault.reason.starts_with(reason), "{error}");
+        publish(engine, &account, "video_ready", list(element, 200)).await.unwrap();
+        let sample = with(Some(&schema), Some(list(element, 9_000)));
+        let error = put(engine, "video_ready", sample).await.unwrap_err();
+        assert!(error.message().starts_with("sample: has "), "{error}");
+    }
+    // What fills an event is checked by a usual schema.
+    let usual = listed(
+        r#"{"type":"object","required":["id"],"properties":{"id":{"type":"string","maxLength":20},
+            "size":{"type":"integer","minimum":0}}}"#,
+    );
+    put(engine, "video_ready", with(Some(&usual), None)).await.unwrap();
+    let full = list(r#"{"id":"abc","size":12}"#, 11_000);
+    publish(engine, &account, "video_ready", full).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_deepest_schema_looks_at_the_deepest_data_on_an_ordinary_stack() {
     let scene = Scene::new().await;
     let engine = &scene.engine;
@@ -333,4 +439,64 @@ async fn the_deepest_schema_looks_at_the_deepest_data_on_an_ordinary_stack() {
         let published = publish(engine, &account, "video_ready", data).await;
         assert_eq!(published.is_ok(), meets, "{published:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repetition_gets_the_first_answer_though_its_type_is_gone_or_stricter_by_now() {
+    let scene = Scene::new().await;
+    let engine = &scene.engine;
+    let account = scene.account(Contract::JoggV2, "john").await;
+    let publish = async |key: &str, hash: u8| {
+        let publish = Publish {
+            account: "john".to_owned(),
+            event_type: "video_ready".to_owned(),
+            data: Bytes::from_static(b"{}"),
+            ..Publish::default()
+        };
+        let key = IdempotencyKey::parse(key).unwrap();
+        engine.publish(as_account(&account), publish, Some((key, [hash; 32]))).await
+    };
+    put(engine, "video_ready", NewEventType::default()).await.unwrap();
+    let first = publish("a", 1).await.unwrap();
+    let check = async || {
+        assert_eq!(publish("a", 1).await.unwrap(), first);
+        for (key, hash) in [("a", 2), ("b", 1)] {
+            let error = publish(key, hash).await.unwrap_err();
+            assert_eq!(error.code(), ErrorCode::Invalid, "{key} {hash}");
+        }
+    };
+    put(engine, "video_ready", with(Some(SCHEMA), None)).await.unwrap();
+    check().await;
+    engine.delete_event_type(Scope::OPERATOR, Contract::JoggV2, "video_ready").await.unwrap();
+    check().await;
+    assert_eq!(engine.counts(Scope::OPERATOR).await.unwrap().events, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn registered_types_are_read_once_for_all_who_need_them() {
+    let faults = Arc::new(FaultStore::new(Arc::new(MemoryStore::new())));
+    let scene = Arc::new(Scene::on(faults.clone(), ScriptedSender::new()).await);
+    let account = scene.account(Contract::JoggV2, "john").await;
+    let mut stall = faults.stall(Method::ListEventTypes);
+    let subscribing: Vec<_> = (0..10)
+        .map(|_| {
+            let (scene, account) = (Arc::clone(&scene), account.id);
+            tokio::spawn(async move {
+                let new = NewEndpoint {
+                    url: "https://hooks.customer.com/a".to_owned(),
+                    events: Events::Listed(vec!["unknown".to_owned()]),
+                    ..NewEndpoint::default()
+                };
+                scene.engine.create_endpoint(Scope::OPERATOR, account, new).await
+            })
+        })
+        .collect();
+    stall.reached_by(1).await;
+    tokio::task::yield_now().await;
+    stall.release();
+    for subscribing in subscribing {
+        let error = subscribing.await.unwrap().unwrap_err();
+        assert_eq!(error.code(), ErrorCode::Invalid);
+    }
+    assert_eq!(faults.calls(Method::ListEventTypes), 1);
 }

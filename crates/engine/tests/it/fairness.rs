@@ -14,6 +14,8 @@ use tokio::time::Instant;
 
 use crate::harness::{Scene, an_event};
 
+const URL: &str = "https://hooks.customer.com/a";
+
 async fn publish_many(scene: &Scene, account: &Account, count: usize) {
     for chunk in (0..count).collect::<Vec<_>>().chunks(1_000) {
         let batch = chunk.iter().map(|_| Ok(an_event(account))).collect();
@@ -37,7 +39,10 @@ async fn waits(
         published.insert(event.id.to_string(), Instant::now());
         scene.pass(every).await;
     }
-    let to_url = |sent: &&SentRequest| sent.request.url.as_str() == url;
+    let to_url = |sent: &&SentRequest| {
+        sent.request.url.as_str() == url
+            && published.contains_key(sent.header("webhook-id").unwrap())
+    };
     let requests = scene
         .sender
         .wait_until("every event's attempt", |all| all.iter().filter(to_url).count() >= count)
@@ -92,6 +97,25 @@ async fn endpoints_that_hang_delay_neither_their_neighbours_nor_other_accounts()
         let longest = waits[waits.len() - 1];
         assert!(longest <= Duration::from_millis(10), "{longest:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_full_of_retries_takes_fresh_events_as_soon_as_a_slot_comes_free() {
+    let scene = Scene::new().await;
+    let (account, _) = scene.subscriber("john", URL).await;
+    // Every other one fails: too few for the breaker.
+    let replies = (0..1_000).map(|number| Reply::status(if number % 2 == 0 { 500 } else { 200 }));
+    scene.sender.script(URL, replies.collect::<Vec<_>>());
+    let took = Duration::from_secs(5);
+    scene.sender.otherwise(Reply::status(200).after(took));
+    publish_many(&scene, &account, 1_000).await;
+    scene.sender.wait_for_replies(1_000).await;
+    scene.pass(Duration::from_secs(10)).await;
+    assert_eq!(scene.engine.load().in_flight, 32, "retries");
+    let waits = waits(&scene, &account, URL, Duration::from_millis(500), 100).await;
+    let longest = waits[waits.len() - 1];
+    assert!(longest <= took, "{longest:?}");
+    assert_eq!(scene.engine.load().in_flight, 32, "there are retries yet");
 }
 
 #[tokio::test(start_paused = true)]

@@ -239,10 +239,13 @@ fn what_decides_on_one_side_passes_over_what_is_wrong_on_the_other() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn what_is_no_filter_is_refused_with_the_place_and_the_reason() {
     let long = format!("data.x == '{}'", "x".repeat(2_048));
     let wide = vec!["true"; 201].join(" && ");
     let deep = format!("{}data.x{}", "!(".repeat(40), ")".repeat(40));
+    let four_and_one = ["data.x.matches('a')"; 5].join(" && ");
+    let four_large = ["data.x.matches('.*a.{5}N')"; 4].join(" && ");
     let table = [
         ("", "is empty; null means no filter"),
         (" \n", "is empty; null means no filter"),
@@ -323,7 +326,15 @@ fn what_is_no_filter_is_refused_with_the_place_and_the_reason() {
         ),
         (
             "data.x.matches('[ab]*a[ab]{20}')",
-            "is wrong at line 1, character 16: the pattern needs too large an automaton; make it simpler",
+            "is wrong at line 1, character 16: the patterns need automata of more than 16384 bytes together; make them simpler",
+        ),
+        (
+            four_and_one.as_str(),
+            "is wrong at line 1, character 108: a filter has at most 4 patterns",
+        ),
+        (
+            four_large.as_str(),
+            "is wrong at line 1, character 106: the patterns need automata of more than 16384 bytes together; make them simpler",
         ),
         ("has(data)", "is wrong at line 1, character 5: invalid argument to has() macro"),
         (long.as_str(), "has more than 2048 bytes"),
@@ -355,6 +366,49 @@ fn a_filter_takes_a_bounded_number_of_steps_and_leaves_some_for_its_neighbours()
         }
         assert_eq!(simple.apply(&subject), Verdict::Passes);
     }
+}
+
+#[test]
+fn no_values_make_a_filter_look_further_than_its_steps() {
+    let zeros = vec!["0"; 25_000].join(",");
+    let empty = vec!["[]"; 19_000].join(",");
+    // Each of the conditions on these takes few steps but for the values it looks at.
+    let few = vec!["1"; 4_000].join(",");
+    let text = "x".repeat(20_000);
+    let data = format!(
+        r#"{{"many":[{empty}],"few":[{few}],"a":[{zeros},1],"same":[{zeros},2],"text":"{text}","object":{{"{text}":1}}}}"#
+    );
+    let data = Bytes::from(data);
+    let event_type = event_type();
+    let verdict = |filter: &str| {
+        let filter = Filter::compile(filter).unwrap();
+        let apply = filter.apply(&Subject::new(&event_type, &[], &data));
+        let explanation = filter.explain(&Subject::new(&event_type, &[], &data));
+        assert_eq!(apply, explanation.verdict);
+        apply
+    };
+    for costly in [
+        "data.few.all(x, data.a != data.same)",
+        "data.few.exists(x, data.a == data.same)",
+        "data.few.all(x, data.text.startsWith(data.text))",
+        "data.few.all(x, data.text.endsWith(data.text))",
+        "data.few.all(x, data.text in data.object)",
+        "data.few.all(x, data.object[data.text] == 1)",
+    ] {
+        let Verdict::Failed(reason) = verdict(costly) else { panic!("{costly}") };
+        assert!(reason.contains("steps"), "{costly}: {reason}");
+    }
+    assert_eq!(verdict("data.a in data.many"), Verdict::Rejects);
+    assert_eq!(verdict("data.a == data.same"), Verdict::Rejects);
+}
+
+#[test]
+fn an_explanation_that_takes_too_many_steps_says_only_what_the_whole_came_to() {
+    let numbers = vec!["1"; 12_000].join(",");
+    let data = format!(r#"{{"list":[{numbers},2]}}"#);
+    // To decide takes more than half of the steps; to find what decided takes as many twice.
+    let said = explain("data.list.exists(x, x == 2) || false", &data);
+    assert_eq!(said.sentence, "passed because `data.list.exists(x, x == 2) || false` is true");
 }
 
 #[test]

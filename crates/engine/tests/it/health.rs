@@ -20,6 +20,7 @@ use engine::settings::Settings;
 use engine::{AuditFilter, Engine, Parts};
 use serde_json::Value;
 use store::SharedStore;
+use store::catalogue::Catalogue as _;
 use store::fault::{Fault, FaultStore, Method};
 use store::memory::MemoryStore;
 use testkit::doubles::{Reply, ScriptedSender, SeededEntropy, TestClock};
@@ -413,4 +414,118 @@ async fn streaks_are_written_down_together_and_not_at_all_while_everything_succe
     }
     scene.pass(Duration::from_secs(6)).await;
     assert_eq!(faults.calls(Method::WriteStreaks), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delivery_given_up_that_storage_could_not_note_lets_the_next_be_noted() {
+    let faults = Arc::new(FaultStore::new(Arc::new(MemoryStore::new())));
+    let scene = Scene::on(faults.clone(), ScriptedSender::new()).await;
+    let account = scene.account(Contract::Standard, "john").await;
+    one_try(&scene, &account, URL).await;
+    scene.sender.always(URL, Reply::status(500));
+    faults.script(Method::Note, [Some(Fault::Before)]);
+    for noted in [0, 1, 1] {
+        scene.publish(&account).await;
+        scene.drain().await;
+        assert_eq!(notes(&scene, AuditAction::EndpointExhausting).await.len(), noted);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_is_not_disabled_once_a_change_of_it_got_ahead_in_storage() {
+    let elsewhere = || Some("https://hooks.customer.com/c".to_owned());
+    let changes_it = EndpointEdit { url: elsewhere(), ..EndpointEdit::default() };
+    let gone = EndpointStatus::Disabled(DisabledReason::Gone);
+    for (is_it, expected) in [(true, EndpointStatus::Enabled), (false, gone)] {
+        let faults = Arc::new(FaultStore::new(Arc::new(MemoryStore::new())));
+        let scene = Scene::on(faults.clone(), ScriptedSender::new()).await;
+        let (account, endpoint) = scene.subscriber("john", URL).await;
+        let neighbour = scene.endpoint(&account, "https://hooks.customer.com/b").await;
+        scene.sender.always(URL, Reply::status(410));
+        let mut disabling = faults.stall(Method::ChangeEndpoint);
+        scene.publish(&account).await;
+        disabling.reached_by(1).await;
+        faults.stall(Method::ChangeEndpoint).release();
+        let changed = if is_it { endpoint.id } else { neighbour.id };
+        scene.engine.change_endpoint(Scope::OPERATOR, changed, changes_it.clone()).await.unwrap();
+        disabling.release();
+        scene.pass(Duration::from_secs(1)).await;
+        assert_eq!(status(&scene, &endpoint).await, expected);
+        let disabled = notes(&scene, AuditAction::EndpointDisabled).await.len();
+        assert_eq!(disabled, usize::from(!is_it));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_succeeds_while_it_is_about_to_be_disabled_stays() {
+    let faults = Arc::new(FaultStore::new(Arc::new(MemoryStore::new())));
+    let scene = Scene::on(faults.clone(), ScriptedSender::new()).await;
+    let account = scene.account(Contract::Standard, "john").await;
+    let endpoint = one_try(&scene, &account, URL).await;
+    let (jane, _) = scene.subscriber("jane", "https://hooks.customer.com/b").await;
+    scene.sender.otherwise(Reply::status(410));
+    scene.sender.always(URL, Reply::status(500));
+    scene.publish(&account).await;
+    let Streak { since, .. } = begun(&scene, &endpoint).await;
+    publish_hourly(&scene, &account, just_before(since.plus(HOUR * 120))).await;
+    let mut disabling = faults.stall(Method::ChangeEndpoint);
+    scene.publish(&jane).await;
+    disabling.reached_by(1).await;
+    // Its time comes, and it has to wait for the other.
+    scene.pass(Duration::from_secs(1)).await;
+    scene.sender.script(URL, [Reply::status(200), Reply::status(500)]);
+    for _ in 0..2 {
+        scene.publish(&account).await;
+        scene.pass(Duration::from_mins(10)).await;
+    }
+    assert_eq!(scene.engine.streak(&endpoint).unwrap().failures, 1);
+    disabling.release();
+    scene.pass(HOUR).await;
+    assert_eq!(status(&scene, &endpoint).await, EndpointStatus::Enabled);
+    let noted = notes(&scene, AuditAction::EndpointDisabled).await;
+    assert_eq!(noted.len(), 1, "the other");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_remembered_of_the_endpoints_of_a_deleted_account() {
+    let scene = Scene::new().await;
+    let (john, _) = scene.subscriber("john", URL).await;
+    scene.endpoint(&john, "https://hooks.customer.com/b").await;
+    let (jane, hers) = scene.subscriber("jane", "https://hooks.customer.com/c").await;
+    scene.sender.otherwise(Reply::status(500));
+    for account in [&john, &jane] {
+        scene.publish(account).await;
+    }
+    scene.pass(LATE).await;
+    assert_eq!(scene.engine.failing_endpoints(), 3);
+    scene.engine.delete_account(Scope::OPERATOR, john.id).await.unwrap();
+    assert_eq!(scene.engine.failing_endpoints(), 1);
+    assert!(scene.engine.streak(&hers).is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_an_endpoint_writes_down_its_own_streak_alone() {
+    let store = Arc::new(MemoryStore::new());
+    let scene = Scene::on(store.clone(), ScriptedSender::new()).await;
+    scene.sender.otherwise(Reply::status(500));
+    let (john, his) = scene.subscriber("john", URL).await;
+    let (jane, hers) = scene.subscriber("jane", "https://hooks.customer.com/b").await;
+    let failures = async || {
+        let streaks = store.read_streaks(None, 10).await.unwrap();
+        let of = |endpoint: &Endpoint| streaks.iter().find(|(id, _)| *id == endpoint.id);
+        [of(&his), of(&hers)].map(|found| found.map_or(0, |(_, streak)| streak.failures))
+    };
+    for account in [&john, &jane] {
+        scene.publish(account).await;
+    }
+    scene.pass(Duration::from_secs(6)).await;
+    let [written_of_his, written_of_hers] = failures().await;
+    assert!(written_of_his > 0 && written_of_hers > 0);
+    scene.publish(&jane).await;
+    scene.pass(LATE).await;
+    assert!(scene.engine.streak(&hers).unwrap().failures > written_of_hers);
+    let url = Some("https://hooks.customer.com/c".to_owned());
+    let edit = EndpointEdit { url, ..EndpointEdit::default() };
+    scene.engine.change_endpoint(Scope::OPERATOR, his.id, edit).await.unwrap();
+    assert_eq!(failures().await, [0, written_of_hers]);
 }

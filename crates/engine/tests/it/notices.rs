@@ -12,7 +12,6 @@ use domain::endpoint::{Endpoint, EndpointStatus};
 use domain::page::PageRequest;
 use domain::testing::TEST_START;
 use engine::administer::{Events, NewAccount, NewEndpoint};
-use engine::clock::Clock as _;
 use engine::operations::{OPERATIONS_USERNAME, OperationsAccount};
 use engine::scope::Scope;
 use engine::{ErrorCode, EventFilter};
@@ -200,28 +199,41 @@ async fn an_operations_endpoint_that_fails_brings_about_no_notice() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_same_is_told_once_an_hour() {
+async fn every_disabling_is_told_however_soon_after_the_one_before() {
     let scene = Scene::new().await;
     operations(&scene).await;
     let (account, endpoint) = scene.subscriber("john", URL).await;
-    let (jane, hers) = scene.subscriber("jane", "https://hooks.customer.com/b").await;
-    let began_at = scene.clock.now();
     for _ in 0..5 {
         enable(&scene, &endpoint).await;
         have_disabled(&scene, &account, &endpoint).await;
-        scene.pass(Duration::from_mins(5)).await;
     }
-    have_disabled(&scene, &jane, &hers).await;
     scene.pass(Duration::from_secs(1)).await;
-    let about: Vec<String> =
-        told(&scene).await.iter().map(|(_, data)| data["username"].to_string()).collect();
-    assert_eq!(about, [r#""john""#, r#""jane""#]);
-    scene.pass(began_at.plus(HOUR).since(scene.clock.now())).await;
-    enable(&scene, &endpoint).await;
-    have_disabled(&scene, &account, &endpoint).await;
-    scene.pass(Duration::from_secs(1)).await;
-    assert_eq!(told(&scene).await.len(), 3);
-    assert_eq!(notes(&scene, AuditAction::EndpointDisabled).await.len(), 7);
+    assert_eq!(told_types(&scene).await, ["endpoint.disabled"; 5]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn deliveries_given_up_are_told_once_an_hour_for_each_endpoint() {
+    let scene = Scene::new().await;
+    operations(&scene).await;
+    let account = scene.account(Contract::Standard, "john").await;
+    let endpoints = [URL, "https://hooks.customer.com/b"];
+    for url in endpoints {
+        one_try(&scene, &account, url).await;
+        scene.sender.always(url, Reply::status(500));
+    }
+    for hours in 1..=2 {
+        for _ in 0..6 {
+            scene.publish(&account).await;
+            scene.pass(Duration::from_mins(5)).await;
+        }
+        let told = told(&scene).await;
+        for url in endpoints {
+            let of_it = told.iter().filter(|(_, data)| data["url"] == url);
+            assert_eq!(of_it.count(), hours, "{url}");
+        }
+        assert!(told.iter().all(|(event_type, _)| event_type == "endpoint.exhausting"));
+        scene.pass(HOUR / 2).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -224,3 +224,18 @@ async fn a_receiver_that_takes_one_a_second_gets_everything_in_the_end() {
     scene.drain().await;
     assert_eq!(scene.count_in(StateName::Delivered).await, 100);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_rate_holds_nothing_up_when_the_clock_is_set_back() {
+    let scene = Scene::new().await;
+    let (account, endpoint) = scene.subscriber("john", URL).await;
+    let edit = EndpointEdit { rate_limit: Some(Some(1)), ..EndpointEdit::default() };
+    scene.engine.change_endpoint(Scope::OPERATOR, endpoint.id, edit).await.unwrap();
+    for _ in 0..5 {
+        scene.publish(&account).await;
+    }
+    scene.sender.wait_for(2).await;
+    scene.clock.set_back(Duration::from_mins(30));
+    scene.pass(Duration::from_secs(20)).await;
+    assert_eq!(scene.sender.requests().len(), 5);
+}

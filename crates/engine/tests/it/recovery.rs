@@ -17,6 +17,7 @@ use engine::settings::Settings;
 use engine::{Engine, ErrorCode, Parts};
 use store::fault::{Fault, FaultStore, Method, Odds};
 use store::memory::MemoryStore;
+use store::queue::{LaneRoom, Queue as _, WaitingLane};
 use testkit::doubles::{Reply, ScriptedSender, TestClock};
 use testkit::gate::Gate;
 
@@ -113,6 +114,63 @@ async fn a_stop_waits_for_attempts_that_are_being_recorded() {
     let again = Scene::on(Arc::new(memory.reopen()), sender.clone()).await;
     again.drain().await;
     assert_eq!(sender.requests().len(), 1);
+}
+
+/// How often claims of deliveries were lost that are claimable after a restart.
+async fn lost_claims(store: &MemoryStore) -> Vec<u32> {
+    let again = store.reopen();
+    let far = TEST_START.plus(Duration::from_hours(100));
+    let session = again.begin_session(far).await.unwrap();
+    let waiting = again.waiting_lanes(None, 100).await.unwrap();
+    let room = |lane: &WaitingLane| LaneRoom { endpoint: lane.endpoint, room: 100 };
+    let claims = again.claim_due(session, far, waiting.iter().map(room).collect()).await.unwrap();
+    claims.iter().flat_map(|claim| &claim.claimed).map(|claimed| claimed.lost_claims).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_gives_back_what_a_claim_under_way_brings() {
+    let memory = Arc::new(MemoryStore::new());
+    let faults = Arc::new(FaultStore::new(memory.clone()));
+    let scene = Scene::on(faults.clone(), ScriptedSender::new()).await;
+    let (account, _) = scene.subscriber("john", URL).await;
+    scene.sender.otherwise(Reply::status(500));
+    for _ in 0..3 {
+        scene.publish(&account).await;
+    }
+    scene.sender.wait_for_replies(3).await;
+    let mut stall = faults.stall(Method::ClaimDue);
+    stall.reached_by(1).await;
+    scene.pass(Duration::from_secs(10)).await;
+    let engine = scene.engine.clone();
+    let stopping = tokio::spawn(async move { engine.stop(Duration::from_secs(20)).await });
+    scene.pass(Duration::from_secs(1)).await;
+    assert!(!stopping.is_finished());
+    stall.release();
+    assert_eq!(stopping.await.unwrap().unwrap(), 0);
+    assert_eq!(lost_claims(&memory).await, [0; 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_gives_back_what_a_publish_under_way_brings() {
+    let memory = Arc::new(MemoryStore::new());
+    let faults = Arc::new(FaultStore::new(memory.clone()));
+    let scene = Scene::on(faults.clone(), ScriptedSender::new()).await;
+    let (account, _) = scene.subscriber("john", URL).await;
+    let mut stall = faults.stall(Method::Accept);
+    let engine = scene.engine.clone();
+    let event = crate::harness::an_event(&account);
+    let publishing =
+        tokio::spawn(async move { engine.publish(Scope::OPERATOR, event, None).await });
+    stall.reached_by(1).await;
+    let engine = scene.engine.clone();
+    let stopping = tokio::spawn(async move { engine.stop(Duration::from_secs(20)).await });
+    scene.pass(Duration::from_millis(100)).await;
+    assert!(!stopping.is_finished());
+    stall.release();
+    assert_eq!(stopping.await.unwrap().unwrap(), 0);
+    publishing.await.unwrap().unwrap();
+    assert!(scene.sender.requests().is_empty());
+    assert_eq!(lost_claims(&memory).await, [0]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -196,8 +196,7 @@ async fn a_token_is_used_until_30_seconds_before_its_end() {
 
 #[tokio::test(start_paused = true)]
 async fn a_hundred_deliveries_at_once_ask_for_one_token() {
-    // Of no length of life, so that it is shared only by those who wait for it.
-    let scene = Scene::new(|number| (SECOND, granting(number, 0)));
+    let scene = Scene::new(|number| (SECOND, granting(number, 3600)));
     for exchange in scene.post_at_once(100).await {
         assert_status(&exchange, 200);
         assert_eq!(exchange.duration, SECOND, "the token's time counts");
@@ -205,12 +204,20 @@ async fn a_hundred_deliveries_at_once_ask_for_one_token() {
     }
     assert_eq!(scene.asked.count(), 1);
     assert_eq!(scene.delivered.tokens(), ["t1"; 100]);
-    scene.post().await;
-    assert_eq!(scene.asked.count(), 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_to_get_a_token_is_shared_by_all_who_wait_and_by_nobody_later() {
+async fn a_token_of_no_life_is_asked_for_once_in_5_seconds() {
+    let scene = Scene::new(|number| (Duration::ZERO, granting(number, 0)));
+    for milliseconds in [0, 100, 4_899, 1] {
+        sleep(Duration::from_millis(milliseconds)).await;
+        assert_status(&scene.post().await, 200);
+    }
+    assert_eq!(scene.delivered.tokens(), ["t1", "t1", "t1", "t2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_to_get_a_token_is_shared_by_all_who_need_one_within_5_seconds() {
     let failing = |number| {
         let failed = answer("500 Internal Server Error", "");
         (SECOND, if number == 1 { failed } else { granting(number, 3600) })
@@ -219,22 +226,51 @@ async fn a_failure_to_get_a_token_is_shared_by_all_who_wait_and_by_nobody_later(
     for exchange in scene.post_at_once(100).await {
         assert_failed(&exchange, Failure::Credentials, "answered 500");
     }
+    sleep(Duration::from_millis(4_999)).await;
+    assert_failed(&scene.post().await, Failure::Credentials, "answered 500");
     assert_eq!((scene.asked.count(), scene.delivered.count()), (1, 0));
+    let other = credentials_at("http://auth.com/token", "other");
+    assert_status(&scene.post_with(other, LONG).await, 200);
+    sleep(Duration::from_millis(1)).await;
     assert_status(&scene.post().await, 200);
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_gives_up_waiting_for_a_token_leaves_the_others_waiting() {
-    let slow_once = |number| (if number == 1 { LONG } else { SECOND }, granting(number, 3600));
-    let scene = Scene::new(slow_once);
-    let (first, second) = tokio::join!(scene.post_with(credentials(), 5 * SECOND), async {
-        sleep(SECOND).await;
-        scene.post_with(credentials(), 10 * SECOND).await
-    });
+async fn a_token_that_comes_too_late_for_its_attempt_is_there_for_the_next() {
+    let scene = Scene::new(|number| (8 * SECOND, granting(number, 3600)));
+    let first = scene.post_with(credentials(), 5 * SECOND).await;
     assert_failed(&first, Failure::Credentials, "no token within the 5000 ms");
+    let second = scene.post_with(credentials(), 5 * SECOND).await;
     assert_status(&second, 200);
-    assert_eq!(second.duration, 5 * SECOND);
-    assert_eq!(scene.delivered.tokens(), ["t2"]);
+    assert_eq!(second.duration, 3 * SECOND);
+    assert_eq!((scene.asked.count(), scene.delivered.tokens()), (1, vec!["t1".to_owned()]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_url_that_does_not_answer_is_given_up_after_30_seconds() {
+    let scene = Scene::new(|_| (LONG, String::new()));
+    let exchange = scene.post_with(credentials(), LONG).await;
+    assert_failed(&exchange, Failure::Credentials, "none within 30000 ms");
+    assert_eq!(exchange.duration, 30 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_origin_is_asked_for_8_tokens_at_once_whoever_needs_them() {
+    let scene = Scene::new(|number| (SECOND, granting(number, 3600)));
+    let posts: Vec<_> = (0..20)
+        .map(|number| {
+            let bench = Arc::clone(&scene.bench);
+            let own = credentials_at("http://auth.com/token", &format!("secret {number}"));
+            tokio::spawn(async move { post(&bench, own, LONG).await })
+        })
+        .collect();
+    for (wait, asked) in [(500, 8), (1_000, 16), (1_000, 20)] {
+        sleep(Duration::from_millis(wait)).await;
+        assert_eq!(scene.asked.count(), asked);
+    }
+    for post in posts {
+        assert_status(&post.await.unwrap(), 200);
+    }
 }
 
 #[tokio::test(start_paused = true)]

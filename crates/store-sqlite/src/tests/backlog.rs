@@ -4,8 +4,8 @@ use store::queue::{LaneRoom, Queue as _};
 
 use super::{Scene, body};
 use crate::{
-    SqliteStore, audit, claim, filing, history, open, ordering, queue, replays, retention, source,
-    walk,
+    SqliteStore, audit, claim, fates, filing, history, open, ordering, queue, replays, retention,
+    settle, source,
 };
 
 /// Deliveries in the backlog of these tests.
@@ -49,7 +49,11 @@ async fn no_question_scans_or_sorts() {
                 (retention::SELECT_NEXT_EVENT, "SEARCH events USING INTEGER PRIMARY KEY (rowid>?)"),
                 (retention::SELECT_KEPT_LONGER, "PRIMARY KEY (pass=? AND owed_since<?)"),
                 (retention::SELECT_PENDING, "INTEGER PRIMARY KEY (rowid>?)"),
-                (walk::SELECT_FROM, "PRIMARY KEY (account=? AND id>?)"),
+                (retention::DELETE_ENDED_REPLAYS, "replays_ended (ended_at<?)"),
+                (settle::SELECT_EVENTS_OF_ACCOUNT, "PRIMARY KEY (account=?)"),
+                (fates::SELECT_STANDING, "deliveries USING PRIMARY KEY (id=?)"),
+                (fates::SELECT_STANDING, "departed USING PRIMARY KEY (id=?)"),
+                (fates::SELECT_REPLAYED, "PRIMARY KEY (event=?)"),
                 (replays::COUNT_RUNNING, "replays_running_by_endpoint (endpoint=?)"),
                 (replays::SELECT_RUNNING, "replays_running (id>?)"),
                 (replays::LIST, "PRIMARY KEY (id<?)"),

@@ -9,15 +9,21 @@ use domain::attempt::{Attempt, Outcome, Phases};
 use domain::delivery::Transition;
 use domain::id::{DeliveryId, EventId};
 use domain::ordering::OrderingKey;
+use domain::page::PageRequest;
 use domain::retention::Retention;
 use domain::testing::TEST_START;
 use domain::time::Timestamp;
 use store::catalogue::{Catalogue as _, DeletedHistory};
 use store::conformance::scene::note_at;
 use store::history::History as _;
-use store::queue::{Accepted, AttemptRecord, Cleaned, LaneRoom, NewEvent, Queue as _};
+use store::queue::{
+    Accepted, AttemptRecord, Cancelled, Cleaned, LaneRoom, NewDelivery, NewEvent, Queue as _,
+};
+use store::replays::Replays as _;
 
 use super::Scene;
+use crate::ledger::Ledger;
+use crate::retention::PENDING_LOOKED_AT;
 
 const RETENTION: Retention = Retention {
     delivered_payloads_kept_for: Duration::from_hours(1),
@@ -216,4 +222,170 @@ async fn a_new_file_can_give_space_back() {
         Ok(ledger.connection.pragma_query_value(None, "auto_vacuum", |row| row.get::<_, i64>(0))?)
     });
     assert_eq!(mode.await.unwrap(), 2, "incremental");
+}
+
+/// How many rows the statement finds.
+async fn count(scene: &Scene, sql: &'static str) -> i64 {
+    scene
+        .write(move |ledger| Ok(ledger.connection.query_row(sql, [], |row| row.get(0))?))
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn however_much_was_pending_goes_in_one_round() {
+    const EVENTS: u64 = PENDING_LOOKED_AT as u64 + 50;
+    let scene = Scene::open().await;
+    let events = (1..=u128::from(EVENTS)).map(|it| scene.event(it, super::body())).collect();
+    scene.store.accept(scene.session, events).await.unwrap();
+    assert_eq!(scene.clean_at(hours(1), 100_000).await.payloads, 0);
+    scene.deliver_all().await;
+    assert_eq!(scene.clean_at(hours(1), 100_000).await.payloads, EVENTS);
+}
+
+#[tokio::test]
+async fn looking_at_deliveries_is_work_too() {
+    const ROWS_MAX: usize = 44;
+    const ROWS_PER_EVENT: usize = 11;
+    let scene = Scene::open().await;
+    let mut events = Vec::new();
+    for number in 1..=20 {
+        let mut new = scene.event(number * 1_000, super::body());
+        let first = new.deliveries[0].clone();
+        new.deliveries = (0..160)
+            .map(|it| NewDelivery {
+                id: DeliveryId::from_u128(number * 1_000 + it),
+                ..first.clone()
+            })
+            .collect();
+        events.push(new);
+    }
+    scene.store.accept(scene.session, events).await.unwrap();
+    for (column, now) in [("payloads_through", hours(1)), ("events_through", hours(10))] {
+        assert!(scene.store.clean(now, &RETENTION, ROWS_MAX).await.unwrap().has_more);
+        let sql: &'static str = match column {
+            "payloads_through" => "SELECT payloads_through FROM cleaning",
+            _ => "SELECT events_through FROM cleaning",
+        };
+        assert!(count(&scene, sql).await <= (ROWS_MAX / ROWS_PER_EVENT) as i64);
+    }
+    assert_eq!(scene.clean_at(hours(10), ROWS_MAX).await.events, 20);
+    assert_eq!(scene.rows().await, []);
+}
+
+#[tokio::test]
+async fn payloads_records_and_pages_do_not_wait_for_one_another() {
+    let scene = Scene::open().await;
+    scene.publish_and_deliver(1..400, 20_000).await;
+    scene.clean_at(hours(1), 500).await;
+    // Pages are free now, records are old, and payloads are.
+    scene.publish_and_deliver(400..800, 10).await;
+    let free = "SELECT count(*) FROM events WHERE body IS NULL";
+    assert_eq!(count(&scene, free).await, 399);
+    scene
+        .write(|ledger| ledger.execute("UPDATE events SET accepted_at = 0 WHERE number < 400", []))
+        .await
+        .unwrap();
+    let step = scene.store.clean(hours(1), &RETENTION, 40).await.unwrap();
+    assert!(step.payloads > 0 && step.events > 0 && step.has_more, "{step:?}");
+}
+
+#[tokio::test]
+async fn an_event_with_very_many_attempts_is_erased_in_steps() {
+    let scene = Scene::open().await;
+    let left = "SELECT count(*) FROM attempts WHERE length(exchange) > 0";
+    let account = scene.account.id;
+    for event in [1_000, 2_000, 3_000] {
+        let mut new = scene.event(event, super::body());
+        for number in 1..5 {
+            let first = new.deliveries[0].clone();
+            new.deliveries.push(NewDelivery { id: DeliveryId::from_u128(event + number), ..first });
+        }
+        scene.store.accept(scene.session, vec![new]).await.unwrap();
+    }
+    scene.deliver_all().await;
+    assert_eq!(count(&scene, left).await, 15);
+
+    let erased =
+        scene.store.erase_in_steps(account, EventId::from_u128(1_000), note_at(TEST_START), 1);
+    assert_eq!(erased.await.unwrap(), Cancelled::Deliveries(0));
+    assert_eq!(count(&scene, left).await, 10, "all of it when it is answered");
+
+    // As if the process died after the first step.
+    for (number, left_then) in [(2_000, 8), (3_000, 6)] {
+        let event = EventId::from_u128(number);
+        let first_step =
+            move |ledger: &mut Ledger<'_>| ledger.erase_event(account, event, TEST_START, 2);
+        assert_eq!(scene.write(first_step).await.unwrap(), Cancelled::Deliveries(0));
+        let detail = scene.store.read_event(event).await.unwrap().unwrap();
+        assert_eq!(detail.event.data, None, "what others go by is done at once");
+        if number == 2_000 {
+            assert_eq!(count(&scene, left).await, left_then);
+            assert_eq!(scene.clean_at(TEST_START, 1).await, Cleaned::default());
+            assert_eq!(count(&scene, left).await, 5);
+        } else {
+            let again = scene.store.erase_event(account, event, note_at(TEST_START)).await;
+            assert_eq!(again.unwrap(), Cancelled::Deliveries(0), "it goes on");
+            assert_eq!(count(&scene, left).await, 0);
+            let again = scene.store.erase_event(account, event, note_at(TEST_START)).await;
+            assert_eq!(again.unwrap(), Cancelled::Nothing);
+        }
+    }
+    assert_eq!(count(&scene, "SELECT count(*) FROM pending_payloads").await, 0);
+}
+
+#[tokio::test]
+async fn a_deleted_account_with_large_events_and_many_replays_goes_in_steps() {
+    let scene = Scene::open().await;
+    let account = scene.account.id;
+    scene.publish_and_deliver(1..4, 10).await;
+    scene
+        .write(move |ledger| {
+            ledger.execute("UPDATE events SET data_length = 10000000", [])?;
+            let sql = "WITH RECURSIVE numbers (number) AS \
+                 (SELECT 1 UNION ALL SELECT number + 1 FROM numbers WHERE number < 600) \
+                 INSERT INTO replays SELECT CAST(printf('%016d', number) AS BLOB), ?1, \
+                 zeroblob(16), 'all', 0, 0, 1, 'done', 0, 0, NULL, 0, 0 FROM numbers";
+            ledger.execute(sql, [account.to_bytes()])
+        })
+        .await
+        .unwrap();
+    assert!(scene.store.delete_account(account, note_at(TEST_START)).await.unwrap());
+    assert_eq!(count(&scene, "SELECT count(*) FROM events").await, 1);
+    assert_eq!(count(&scene, "SELECT count(*) FROM replays").await, 600);
+    for account in [None, Some(account)] {
+        let page = PageRequest::LARGEST;
+        assert_eq!(scene.store.list_replays(account, None, page).await.unwrap().items, []);
+    }
+    scene.store.clean(TEST_START, &RETENTION, 500).await.unwrap();
+    let replays = count(&scene, "SELECT count(*) FROM replays").await;
+    assert!((1..600).contains(&replays), "{replays}");
+    scene.clean_at(TEST_START, 100).await;
+    assert_eq!(count(&scene, "SELECT count(*) FROM replays").await, 0);
+    assert_eq!(scene.rows().await, []);
+}
+
+#[tokio::test]
+async fn what_is_erased_is_overwritten_in_the_file() {
+    let scene = Scene::open().await;
+    scene.publish_and_deliver(1..2, 20_000).await;
+    let pieces = scene
+        .write(|ledger| {
+            let piece = |sql: &str| -> crate::failure::Result<Vec<u8>> {
+                Ok(ledger.connection.query_row(sql, [], |row| row.get(0))?)
+            };
+            let exchange = piece("SELECT substr(exchange, -64) FROM attempts")?;
+            Ok([piece("SELECT substr(body, 10001, 64) FROM events")?, exchange])
+        })
+        .await
+        .unwrap();
+    let event = EventId::from_u128(1);
+    let note = note_at(TEST_START);
+    scene.store.erase_event(scene.account.id, event, note).await.unwrap();
+    scene.store.close().await.unwrap();
+    let file = std::fs::read(&scene.path).unwrap();
+    for piece in pieces {
+        assert_eq!(piece.len(), 64);
+        assert!(!file.windows(piece.len()).any(|there| there == piece), "it is still there");
+    }
 }

@@ -114,7 +114,7 @@ impl Scene {
         };
         let note = note_at(TEST_START);
         self.store
-            .change_endpoint(self.account.id, endpoint.id, change, note)
+            .change_endpoint(self.account.id, endpoint.id, None, change, note)
             .await
             .unwrap()
             .unwrap();

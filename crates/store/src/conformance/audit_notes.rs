@@ -13,6 +13,7 @@ use domain::limits::EVENT_TYPES_PER_CONTRACT_MAX;
 use domain::replay::{Replay, ReplayFate, ReplaySelection, ReplayState};
 use domain::retention::Retention;
 use domain::secret::{SECRET_BYTES, SigningSecret};
+use domain::time::Timestamp;
 
 use super::Scene;
 use super::audit_log::{a_note, length, log};
@@ -73,7 +74,7 @@ pub async fn each_change_leaves_one_entry_with_its_note(scene: &mut Scene) {
     scene.store.create_endpoint(endpoint.clone(), 20, noted).await.unwrap();
     let noted = note(scene, AuditAction::EndpointChanged);
     let change = EndpointChange::default();
-    scene.store.change_endpoint(id, endpoint.id, change, noted).await.unwrap();
+    scene.store.change_endpoint(id, endpoint.id, None, change, noted).await.unwrap();
     let noted = note(scene, AuditAction::SecretRotated);
     scene.store.rotate_secret(id, endpoint.id, a_secret(), SECOND, noted).await.unwrap();
     let noted = note(scene, AuditAction::SecretRevealed);
@@ -151,7 +152,8 @@ pub async fn an_endpoint_that_is_not_changed_leaves_no_entry(scene: &mut Scene) 
     let absent = EndpointId::from_u128(998);
     for (account, id) in [(other.id, endpoint.id), (account.id, absent)] {
         let change = EndpointChange::default();
-        assert_eq!(store.change_endpoint(account, id, change, note()).await.unwrap(), None);
+        let changed = store.change_endpoint(account, id, None, change, note()).await.unwrap();
+        assert_eq!(changed, None);
         let history = DeletedHistory::Remove;
         assert!(!store.delete_endpoint(account, id, history, note()).await.unwrap());
         let rotated = store.rotate_secret(account, id, a_secret(), SECOND, note()).await.unwrap();
@@ -223,13 +225,49 @@ pub async fn a_replay_of_many_that_does_not_begin_or_go_on_leaves_no_entry(scene
     let refused = store.create_replay(stolen, note()).await.unwrap();
     assert_eq!(refused, ReplayCreated::NoEndpoint);
     assert_eq!(store.cancel_replay(second.id, note()).await.unwrap(), None);
+    assert_eq!(length(scene).await, before);
     let mut ended = running.clone();
     while ended.state == ReplayState::Running {
         let ids = vec![DeliveryId::from_u128(900)];
         ended = store.step_replay(running.id, ids, 9, now).await.unwrap().unwrap().replay;
     }
+    let before = length(scene).await;
+    assert_eq!(store.step_replay(running.id, Vec::new(), 9, now).await.unwrap(), None);
     assert_eq!(store.cancel_replay(running.id, note()).await.unwrap(), Some(ended));
     assert_eq!(length(scene).await, before);
+}
+
+pub async fn a_replay_that_ends_is_noted_in_the_step_that_ends_it(scene: &mut Scene) {
+    let (account, endpoint) = scene.account_with_endpoint().await;
+    for is_deleted in [false, true] {
+        scene.publish(&account, &[]).await;
+        scene.pass(SECOND);
+        let selection = ReplaySelection {
+            since: Timestamp::from_millis(0),
+            ..a_replay(scene, &endpoint).selection
+        };
+        let replay = Replay { selection, ..a_replay(scene, &endpoint) };
+        scene.store.create_replay(replay.clone(), scene.note()).await.unwrap();
+        if is_deleted {
+            scene.delete_endpoint(&endpoint, DeletedHistory::Keep).await;
+        }
+        scene.pass(SECOND);
+        let mut ended = replay.clone();
+        while ended.state == ReplayState::Running {
+            let before = log(scene).await;
+            let ids = vec![DeliveryId::from_u128(scene.next_number().into())];
+            let step = scene.store.step_replay(replay.id, ids, 1, scene.now).await;
+            ended = step.unwrap().unwrap().replay;
+            scene.crash().await;
+            let mut expected = before;
+            if ended.state != ReplayState::Running {
+                expected.push(ended.ended_note(scene.now));
+            }
+            assert_eq!(log(scene).await, expected);
+        }
+        let expected = if is_deleted { ReplayState::Cancelled } else { ReplayState::Done };
+        assert_eq!(ended.state, expected);
+    }
 }
 
 pub async fn a_catalogue_or_an_account_that_is_not_changed_leaves_no_entry(scene: &mut Scene) {

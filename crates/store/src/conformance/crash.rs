@@ -147,7 +147,8 @@ pub async fn the_version_of_a_roster_grows_on_after_a_crash(scene: &mut Scene) {
     scene.crash().await;
     assert_eq!(scene.accept(stale).await, Accepted::RosterChanged);
     let change = EndpointChange::default();
-    scene.store.change_endpoint(account.id, endpoint.id, change, scene.note()).await.unwrap();
+    let (id, note) = (endpoint.id, scene.note());
+    scene.store.change_endpoint(account.id, id, None, change, note).await.unwrap();
     let after = scene.store.read_roster(account.id).await.unwrap().unwrap().version;
     assert!(after > before);
 }
@@ -207,7 +208,7 @@ pub async fn a_closed_store_takes_no_writes(scene: &mut Scene) {
     refused(store.note_key_uses(vec![(key.id, now)]).await);
     refused(store.create_endpoint(second_endpoint, 20, note()).await);
     let change = EndpointChange::default();
-    refused(store.change_endpoint(account.id, endpoint.id, change, note()).await);
+    refused(store.change_endpoint(account.id, endpoint.id, None, change, note()).await);
     refused(store.delete_endpoint(account.id, endpoint.id, keep, note()).await);
     refused(store.rotate_secret(account.id, endpoint.id, secret, SESSION_LIFE, note()).await);
     refused(store.reseal(1).await);

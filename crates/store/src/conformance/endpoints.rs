@@ -150,8 +150,9 @@ pub async fn a_change_of_an_endpoint_changes_what_it_names_and_answers_it(scene:
     for change in changes_of_one_field().into_iter().chain(changes_of_choice()) {
         scene.pass(Duration::from_millis(1));
         change.clone().apply(&mut endpoint, scene.now);
-        let changed = scene.store.change_endpoint(account.id, endpoint.id, change, scene.note());
-        assert_eq!(changed.await.unwrap().as_ref(), Some(&endpoint));
+        let (id, note) = (endpoint.id, scene.note());
+        let changed = scene.store.change_endpoint(account.id, id, None, change, note).await;
+        assert_eq!(changed.unwrap().as_ref(), Some(&endpoint));
         let found = scene.store.find_endpoint(endpoint.id).await.unwrap();
         assert_eq!(found.as_ref(), Some(&endpoint));
     }
@@ -161,7 +162,7 @@ pub async fn every_setting_of_an_endpoint_is_there_after_a_crash(scene: &mut Sce
     let (account, mut endpoint) = scene.account_with_endpoint().await;
     change_of_everything().apply(&mut endpoint, scene.now);
     let (change, note) = (change_of_everything(), scene.note());
-    scene.store.change_endpoint(account.id, endpoint.id, change, note).await.unwrap();
+    scene.store.change_endpoint(account.id, endpoint.id, None, change, note).await.unwrap();
     scene.crash().await;
     let found = scene.store.find_endpoint(endpoint.id).await.unwrap();
     assert_eq!(found.as_ref(), Some(&endpoint));
@@ -176,11 +177,32 @@ pub async fn an_endpoint_is_changed_for_its_account_alone(scene: &mut Scene) {
     let absent = EndpointId::from_u128(998);
     for (account, id) in [(other.id, endpoint.id), (account.id, absent)] {
         let changed =
-            scene.store.change_endpoint(account, id, change(), scene.note()).await.unwrap();
+            scene.store.change_endpoint(account, id, None, change(), scene.note()).await.unwrap();
         assert_eq!(changed, None);
     }
     assert_eq!(scene.store.find_endpoint(endpoint.id).await.unwrap(), Some(endpoint));
     assert_eq!(scene.store.find_endpoint(absent).await.unwrap(), None);
+}
+
+pub async fn a_change_that_expects_an_earlier_roster_changes_nothing(scene: &mut Scene) {
+    let (account, endpoint) = scene.account_with_endpoint().await;
+    let earlier = version(scene, &account).await;
+    let edit = async |scene: &Scene, expected: u64| {
+        let (change, note) = (change_of_everything(), scene.note());
+        let store = &scene.store;
+        store.change_endpoint(account.id, endpoint.id, Some(expected), change, note).await.unwrap()
+    };
+    let entries = async |scene: &Scene| scene.store.read_audit(0, 100).await.unwrap().len();
+    scene.endpoint(&account).await;
+    let (present, noted) = (version(scene, &account).await, entries(scene).await);
+    for expected in [0, earlier, present + 1] {
+        assert_eq!(edit(scene, expected).await, None, "{expected} at {present}");
+    }
+    assert_eq!(version(scene, &account).await, present);
+    assert_eq!(entries(scene).await, noted);
+    assert_eq!(scene.store.find_endpoint(endpoint.id).await.unwrap().as_ref(), Some(&endpoint));
+    assert!(edit(scene, present).await.is_some());
+    assert_eq!(edit(scene, present).await, None, "it is at another version now");
 }
 
 pub async fn a_hundred_endpoints_created_at_once_with_room_for_20_leave_20(scene: &mut Scene) {
@@ -286,8 +308,8 @@ pub async fn the_version_of_a_roster_stays_while_nothing_changes(scene: &mut Sce
     let one_too_many = scene.new_endpoint(&account);
     scene.store.create_endpoint(one_too_many, 1, scene.note()).await.unwrap();
     let other = scene.account().await;
-    let change = change_of_everything();
-    let changed = scene.store.change_endpoint(other.id, endpoint.id, change, scene.note()).await;
+    let (change, note) = (change_of_everything(), scene.note());
+    let changed = scene.store.change_endpoint(other.id, endpoint.id, None, change, note).await;
     assert_eq!(changed.unwrap(), None);
     assert_eq!(version(scene, &account).await, before);
 }
@@ -301,5 +323,5 @@ pub(super) async fn disable(scene: &Scene, endpoint: &Endpoint) -> Endpoint {
     let status = Some(EndpointStatus::Disabled(DisabledReason::Requested));
     let change = EndpointChange { status, ..EndpointChange::default() };
     let (account, id) = (endpoint.account, endpoint.id);
-    scene.store.change_endpoint(account, id, change, scene.note()).await.unwrap().unwrap()
+    scene.store.change_endpoint(account, id, None, change, scene.note()).await.unwrap().unwrap()
 }

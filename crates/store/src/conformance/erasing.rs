@@ -158,8 +158,10 @@ pub async fn an_erased_event_cannot_be_replayed(scene: &mut Scene) {
 }
 
 pub async fn an_event_whose_payload_was_kept_long_enough_can_still_be_erased(scene: &mut Scene) {
-    let (account, _) = scene.account_with_endpoint().await;
-    let event = publish_rich(scene, &account, &[]).await.event;
+    let account = scene.account().await;
+    let mut new = scene.new_event(&account, &[]).await;
+    new.event.ordering_key = OrderingKey::parse("video_123456").ok();
+    let event = scene.accept_new(new).await.event;
     scene.pass(Retention::default().delivered_payloads_kept_for);
     scene.clean_all().await;
     let kept = scene.detail(event).await.event;

@@ -303,6 +303,32 @@ pub async fn a_replay_selects_by_when_events_were_accepted(scene: &mut Scene) {
     }
 }
 
+pub async fn a_replay_finds_what_was_accepted_while_the_clock_was_set_back(scene: &mut Scene) {
+    let (account, endpoint) = scene.account_with_endpoint().await;
+    let start = scene.now;
+    let accepted = async |scene: &mut Scene, hours: u64| {
+        scene.now = start.plus(Duration::from_hours(hours));
+        let event = scene.publish(&account, &[&endpoint]).await.event;
+        scene.attempt_only(&endpoint, Transition::Delivered).await;
+        event
+    };
+    let mut events = Vec::new();
+    for hours in [1, 9, 2, 8, 3] {
+        events.push(accepted(scene, hours).await);
+    }
+    scene.now = start.plus(Duration::from_hours(4));
+    let replay = begin(scene, &endpoint, ReplayFate::All).await;
+    let selection = until_now(scene, ReplayFate::All);
+    let (id, there) = (account.id, endpoint.id);
+    let count = scene.store.count_replay(id, there, selection, 100).await.unwrap();
+    assert_eq!(count, ReplayCount { events: 3, is_complete: true });
+    accepted(scene, 3).await;
+    scene.now = start.plus(Duration::from_hours(4));
+    let ended = finish(scene, &replay, 2, 2).await;
+    assert_eq!((ended.looked_at, ended.created), (3, 3), "none that came after the replay");
+    assert_eq!(replayed(scene, &endpoint).await, [events[0], events[2], events[4]]);
+}
+
 pub async fn a_replay_delivers_events_of_its_account_alone(scene: &mut Scene) {
     let (account, endpoint) = scene.account_with_endpoint().await;
     let (other, foreign) = scene.account_with_endpoint().await;

@@ -5,11 +5,15 @@ use std::time::Duration;
 use domain::account::Account;
 use domain::delivery::{DeliveryState, EndReason, Transition};
 use domain::endpoint::Endpoint;
+use domain::matching::NoDelivery;
+use domain::page::PageRequest;
+use domain::replay::ReplayFate;
 use domain::retention::Retention;
 
 use super::Scene;
 use super::audit::{all_deliveries, all_events, all_lanes};
 use super::endpoints::disable;
+use super::many_replays::{begin, finish, publish_not_made};
 use super::scene::{Published, USED_UP, idempotency};
 use crate::catalogue::DeletedHistory;
 use crate::history::{Counts, DeliveryFilter, EventFilter};
@@ -134,6 +138,75 @@ pub async fn a_payload_that_a_replay_still_needs_is_kept(scene: &mut Scene) {
     let recorded = scene.record(claimed.lease, Transition::Delivered).await;
     assert_eq!(recorded, Recorded::Applied);
     assert_eq!(scene.clean_by(&RETENTION).await, Cleaned { payloads: 1, ..NOTHING });
+}
+
+pub async fn the_payload_of_what_an_endpoint_missed_is_kept_until_it_is_made_up_for(
+    scene: &mut Scene,
+) {
+    let (account, endpoint) = scene.account_with_endpoint().await;
+    let mut missed = Vec::new();
+    for why in NoDelivery::ALL {
+        let event = publish_not_made(scene, &account, endpoint.id, why).await;
+        if matches!(why, NoDelivery::Disabled | NoDelivery::FilterFailed) {
+            missed.push(Published { event, deliveries: Vec::new() });
+        }
+    }
+    scene.pass(RETENTION.delivered_payloads_kept_for);
+    assert_eq!(scene.clean_by(&RETENTION).await, Cleaned { payloads: 3, ..NOTHING });
+    for published in &missed {
+        assert!(has_payload(scene, published).await);
+    }
+    scene.replay(&account, missed[0].event, &endpoint).await;
+    assert_eq!(scene.clean_by(&RETENTION).await, NOTHING);
+    scene.attempt_only(&endpoint, Transition::Delivered).await;
+    assert_eq!(scene.clean_by(&RETENTION).await, Cleaned { payloads: 1, ..NOTHING });
+    scene.pass(RETENTION.records_kept_for.saturating_sub(RETENTION.delivered_payloads_kept_for));
+    scene.now = scene.now.minus(MILLISECOND);
+    assert_eq!(scene.clean_by(&RETENTION).await, NOTHING);
+    assert!(has_payload(scene, &missed[1]).await);
+    scene.pass(MILLISECOND);
+    assert_eq!(scene.clean_by(&RETENTION).await, Cleaned { events: 5, ..NOTHING });
+}
+
+pub async fn what_was_accepted_while_the_clock_was_ahead_keeps_nothing_else(scene: &mut Scene) {
+    let ahead = Duration::from_hours(24);
+    let account = scene.account().await;
+    let now = scene.now;
+    scene.pass(ahead);
+    let of_tomorrow = scene.publish(&account, &[]).await;
+    scene.now = now;
+    scene.publish(&account, &[]).await;
+    scene.pass(RETENTION.delivered_payloads_kept_for);
+    assert_eq!(scene.clean_by(&RETENTION).await, Cleaned { payloads: 1, ..NOTHING });
+    scene.pass(RETENTION.records_kept_for);
+    assert_eq!(scene.clean_by(&RETENTION).await, Cleaned { events: 1, ..NOTHING });
+    scene.now = now.plus(ahead);
+    assert_eq!(scene.clean_by(&RETENTION).await, NOTHING);
+    assert!(has_payload(scene, &of_tomorrow).await);
+    scene.pass(RETENTION.delivered_payloads_kept_for);
+    assert_eq!(scene.clean_by(&RETENTION).await, Cleaned { payloads: 1, ..NOTHING });
+    scene.pass(RETENTION.records_kept_for);
+    assert_eq!(scene.clean_by(&RETENTION).await, Cleaned { events: 1, ..NOTHING });
+}
+
+pub async fn replays_of_many_events_go_as_long_after_they_ended(scene: &mut Scene) {
+    let (account, first) = scene.account_with_endpoint().await;
+    let second = scene.endpoint(&account).await;
+    let running = begin(scene, &first, ReplayFate::Missing).await;
+    let ended = begin(scene, &second, ReplayFate::Missing).await;
+    scene.pass(Duration::from_secs(1));
+    finish(scene, &ended, 1, 1).await;
+    for (pass, expected) in [
+        (RETENTION.records_kept_for.saturating_sub(MILLISECOND), vec![ended.id, running.id]),
+        (MILLISECOND, vec![running.id]),
+    ] {
+        scene.pass(pass);
+        scene.clean_by(&RETENTION).await;
+        let page = PageRequest::LARGEST;
+        let listed = scene.store.list_replays(None, None, page).await.unwrap().items;
+        assert_eq!(listed.iter().map(|replay| replay.id).collect::<Vec<_>>(), expected);
+    }
+    assert_eq!(scene.store.read_replay(ended.id).await.unwrap(), None);
 }
 
 pub async fn everything_of_an_event_goes_when_its_record_was_kept_long_enough(scene: &mut Scene) {

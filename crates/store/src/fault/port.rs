@@ -136,11 +136,12 @@ impl Catalogue for FaultStore {
         &self,
         account: AccountId,
         id: EndpointId,
+        expected: Option<u64>,
         change: EndpointChange,
         note: AuditNote,
     ) -> Result<Option<Endpoint>, StoreError> {
-        self.call(Method::ChangeEndpoint, self.store.change_endpoint(account, id, change, note))
-            .await
+        let work = self.store.change_endpoint(account, id, expected, change, note);
+        self.call(Method::ChangeEndpoint, work).await
     }
 
     async fn delete_endpoint(

@@ -218,10 +218,15 @@ impl Catalogue for MemoryStore {
         &self,
         account: AccountId,
         id: EndpointId,
+        expected: Option<u64>,
         change: EndpointChange,
         note: AuditNote,
     ) -> Result<Option<Endpoint>, StoreError> {
         let mut state = self.change()?;
+        let version = state.accounts.get(&account).map(|entry| entry.version);
+        if expected.is_some() && expected != version {
+            return Ok(None);
+        }
         let Some(endpoint) = state.endpoint_of(account, id) else { return Ok(None) };
         change.apply(endpoint, note.at);
         let changed = endpoint.clone();

@@ -1,7 +1,7 @@
 //! What was kept as long as it is to be kept is removed from memory, a few things in each step.
 
 use domain::delivery::{DeliveryState, EndReason};
-use domain::id::{AccountId, EventId};
+use domain::id::{AccountId, EventId, ReplayId};
 use domain::retention::Retention;
 use domain::time::Timestamp;
 
@@ -16,6 +16,8 @@ enum Due {
     Event(EventId),
     /// An event's payload.
     Payload(EventId),
+    /// A replay of many events.
+    Replay(ReplayId),
 }
 
 impl State {
@@ -34,14 +36,20 @@ impl State {
                 && self.is_settled(entry);
             payload_is_due.then_some(Due::Payload(*id))
         });
-        keys.chain(events)
+        let replays = self.replays.values().filter(move |replay| {
+            replay.ended_at.is_some_and(|ended_at| ended_at.plus(records_kept_for) <= now)
+        });
+        keys.chain(events).chain(replays.map(|replay| Due::Replay(replay.id)))
     }
 
-    /// Whether everybody got the event, or wants it no more.
+    /// Whether everybody who wanted the event got it, or wants it no more.
     fn is_settled(&self, entry: &EventEntry) -> bool {
         let settled =
             |state| matches!(state, DeliveryState::Delivered | DeliveryState::Cancelled(_));
+        let was_made_up_for =
+            |missed| self.deliveries_of(entry).any(|it| it.delivery.endpoint == missed);
         self.deliveries_of(entry).all(|it| settled(it.delivery.state))
+            && entry.missed_by().all(was_made_up_for)
     }
 
     pub(super) fn clean(
@@ -67,6 +75,9 @@ impl State {
                 Due::Payload(id) => {
                     self.forget_payload(id);
                     cleaned.payloads += 1;
+                }
+                Due::Replay(id) => {
+                    self.replays.remove(&id);
                 }
             }
         }

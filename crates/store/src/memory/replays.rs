@@ -38,6 +38,12 @@ impl State {
         })
     }
 
+    /// The next event that a replay looks at.
+    fn next_selectable(&self, replay: &Replay) -> Option<&EventEntry> {
+        let next = self.selectable(replay.account, replay.selection, replay.through).next();
+        next.filter(|entry| entry.event.id.as_u128() < replay.id.as_u128())
+    }
+
     /// Whether a replay delivers the event again.
     fn is_wanted(&self, entry: &EventEntry, endpoint: EndpointId, fate: ReplayFate) -> bool {
         let mut states = Vec::new();
@@ -72,6 +78,9 @@ impl State {
             (replay.state, replay.ended_at) = (ReplayState::Cancelled, Some(now));
         }
         self.replays.insert(id, replay.clone());
+        if replay.state != ReplayState::Running {
+            self.write_down(replay.ended_note(now));
+        }
         let created = replay.created - created_before;
         Some(ReplayStep { replay, created: usize::try_from(created).unwrap_or(usize::MAX) })
     }
@@ -83,15 +92,13 @@ impl State {
         rows_max: usize,
         now: Timestamp,
     ) {
-        let Replay { account, endpoint, selection, .. } = *replay;
+        let Replay { endpoint, selection, .. } = *replay;
         let mut deliveries = deliveries.into_iter();
         for _ in 0..rows_max {
             if deliveries.len() == 0 {
                 break;
             }
-            let Some(entry) = self.selectable(account, selection, replay.through).next() else {
-                break;
-            };
+            let Some(entry) = self.next_selectable(replay) else { break };
             let event = entry.event.clone();
             let wanted = self.is_wanted(entry, endpoint, selection.fate);
             replay.looked_at += 1;
@@ -102,7 +109,7 @@ impl State {
                 replay.created += 1;
             }
         }
-        if self.selectable(account, selection, replay.through).next().is_none() {
+        if self.next_selectable(replay).is_none() {
             (replay.state, replay.ended_at) = (ReplayState::Done, Some(now));
         }
     }

@@ -215,19 +215,97 @@ fn what_is_remembered_is_bounded_and_whoever_finds_no_room_is_sent_to_as_before(
     assert!(standings.is_closed(other) && standings.may_begin(other, 1_000, NOW));
 }
 
+fn look(lanes: &mut Lanes) {
+    let oldest = lanes.oldest_of(&lanes.endpoints());
+    lanes.note_oldest(oldest, NOW);
+}
+
 #[test]
 fn the_oldest_due_delivery_is_that_of_a_closed_breaker() {
     let (mut lanes, open) = with_an_open_breaker(0);
     lanes.note_stored(open.id, open.account, NOW.minus(Duration::from_hours(1)));
-    lanes.note_oldest(NOW);
+    look(&mut lanes);
     assert_eq!(lanes.view_all(NOW).oldest_due_at, None);
     let (later, due) = (an_endpoint(&account(2), 21), an_endpoint(&account(2), 22));
     lanes.note_stored(later.id, later.account, after(1));
-    lanes.note_oldest(NOW);
+    look(&mut lanes);
     assert_eq!(lanes.view_all(NOW).oldest_due_at, None);
     lanes.note_stored(due.id, due.account, NOW.minus(Duration::from_secs(3)));
-    lanes.note_oldest(NOW);
+    look(&mut lanes);
     let oldest = Some(NOW.minus(Duration::from_secs(3)));
     assert_eq!(lanes.view_all(NOW).oldest_due_at, oldest);
     assert_eq!(lanes.view_all(NOW).breakers_open, 1);
+}
+
+#[test]
+fn a_rate_waits_no_longer_because_the_clock_was_set_back() {
+    let mut lanes = lanes(100, 10);
+    let endpoint = Endpoint { rate: RatePerSecond::new(1).ok(), ..an_endpoint(&account(1), 11) };
+    for number in 0..3 {
+        offer(&mut lanes, &endpoint, number);
+    }
+    assert_eq!(start_all(&mut lanes, NOW).len(), 1);
+    let earlier = NOW.minus(Duration::from_secs(500));
+    lanes.wake(earlier);
+    assert!(lanes.next(earlier).is_none(), "it has no turn");
+    lanes.look_again(&lanes.not_simply_well(), earlier);
+    assert_eq!(start_all(&mut lanes, earlier).len(), 1);
+    assert_eq!(lanes.next_alarm_at(), Some(earlier.plus(Duration::from_secs(1))));
+    assert!(lanes.take_has_earlier_alarm());
+}
+
+#[test]
+fn a_probe_waits_no_longer_because_the_clock_was_set_back() {
+    let (mut lanes, endpoint) = with_an_open_breaker(0);
+    let earlier = NOW.minus(Duration::from_mins(15));
+    lanes.note_stored(endpoint.id, endpoint.account, earlier);
+    assert_eq!(lanes.next_claim_at(), Some(after(30_000)));
+    lanes.look_again(&lanes.not_simply_well(), earlier);
+    assert_eq!(lanes.next_claim_at(), Some(earlier));
+    assert_eq!(claim(&mut lanes, &endpoint, &[1], earlier), 1);
+    assert!(lanes.next(earlier).is_some());
+}
+
+#[test]
+fn many_alarms_that_are_due_at_once_are_handled_in_steps() {
+    let mut lanes = lanes(2_000, 10);
+    for number in 0..600 {
+        let rate = RatePerSecond::new(1).ok();
+        let endpoint = Endpoint { rate, ..an_endpoint(&account(number), number) };
+        assert!(offer(&mut lanes, &endpoint, 1) && offer(&mut lanes, &endpoint, 2));
+    }
+    assert_eq!(start_all(&mut lanes, NOW).len(), 600);
+    let mut woken = Vec::new();
+    while lanes.next_alarm_at().is_some_and(|at| at <= after(1_000)) {
+        lanes.wake(after(1_000));
+        woken.push(start_all(&mut lanes, after(1_000)).len());
+    }
+    assert_eq!(woken, [256, 256, 88]);
+}
+
+#[test]
+fn breakers_and_pauses_are_counted_until_they_end() {
+    let (mut lanes, endpoint) = with_an_open_breaker(0);
+    let counts = |lanes: &Lanes, now| {
+        let view = lanes.view_all(now);
+        (view.breakers_open, view.breakers_half_open, view.lanes_paused)
+    };
+    assert_eq!(counts(&lanes, NOW), (1, 0, 0));
+    lanes.note_stored(endpoint.id, endpoint.account, NOW);
+    let mut now = after(30_000);
+    claim(&mut lanes, &endpoint, &[1], now);
+    let (_, probe) = lanes.next(now).unwrap();
+    assert_eq!(counts(&lanes, now), (0, 1, 0));
+    lanes.finish(&probe, Some(&ended(429)), now);
+    assert_eq!(counts(&lanes, now), (0, 1, 1));
+    now = after(31_000);
+    assert_eq!(counts(&lanes, now), (0, 1, 0));
+    for number in 2..5 {
+        claim(&mut lanes, &endpoint, &[number], now);
+        lanes.wake(now);
+        let (_, probe) = lanes.next(now).unwrap();
+        lanes.finish(&probe, Some(&ended(200)), now);
+        now = now.plus(Duration::from_secs(2));
+    }
+    assert_eq!(counts(&lanes, now), (0, 0, 0));
 }

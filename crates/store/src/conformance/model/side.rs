@@ -144,6 +144,7 @@ impl<'a> Side<'a> {
     }
 
     /// Makes the call of the store; its answer as text.
+    #[expect(clippy::too_many_lines, reason = "a few lines for each call")]
     pub(super) async fn make(&mut self, call: &Call) -> String {
         let store = Arc::clone(&self.store);
         match call.clone() {
@@ -216,7 +217,9 @@ impl<'a> Side<'a> {
                 text(store.count_replay(account, endpoint, selection, rows_max).await.unwrap())
             }
             Call::RunReplay(id, first, room, rows_max, now) => {
-                text(run_replay(&*store, id, first, (room, rows_max), now).await)
+                let ended = run_replay(&*store, id, first, (room, rows_max), now).await;
+                self.noted.extend(ended.as_ref().map(|replay| replay.ended_note(now)));
+                text(ended)
             }
             Call::WriteStreak(endpoint, streak) => {
                 store.write_streaks(vec![(endpoint, streak)]).await.unwrap();
@@ -273,7 +276,8 @@ impl<'a> Side<'a> {
                 self.noted(note, created == EndpointCreated::Created, created)
             }
             Noted::ChangeEndpoint(account, id, change) => {
-                let changed = store.change_endpoint(account, id, change, written).await.unwrap();
+                let changed =
+                    store.change_endpoint(account, id, None, change, written).await.unwrap();
                 self.noted(note, changed.is_some(), changed)
             }
             Noted::DeleteEndpoint(account, id, history) => {
