@@ -1,4 +1,4 @@
-//! The pages say what is so: the tests that `docs/security.md` names exist, and the tables of
+//! The pages say what is so: the tests that `docs/security.md` and `docs/delivery.md` name exist, and the tables of
 //! `docs/delivery.md` are those of the code.
 
 use std::fmt::Write as _;
@@ -34,16 +34,18 @@ fn sources(folder: &Path, all: &mut String) {
 }
 
 #[test]
-fn every_test_that_the_security_page_names_exists() {
+fn every_test_that_a_page_names_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
-    let document = std::fs::read_to_string(root.join("docs/security.md")).unwrap();
-    let names = test_names(&document);
-    assert!(names.len() >= 60, "{}", names.len());
     let mut all = String::new();
     sources(&root.join("crates"), &mut all);
-    let missing: Vec<_> =
-        names.into_iter().filter(|name| !all.contains(&format!("fn {name}"))).collect();
-    assert!(missing.is_empty(), "no such tests: {missing:#?}");
+    for (page, names_min) in [("docs/security.md", 60), ("docs/delivery.md", 30)] {
+        let document = std::fs::read_to_string(root.join(page)).unwrap();
+        let names = test_names(&document);
+        assert!(names.len() >= names_min, "{page}: {}", names.len());
+        let missing: Vec<_> =
+            names.into_iter().filter(|name| !all.contains(&format!("fn {name}"))).collect();
+        assert!(missing.is_empty(), "{page} names tests that there are not: {missing:#?}");
+    }
 }
 
 /// What an attempt does to its delivery, as a table in Markdown.
