@@ -27,15 +27,27 @@ fn parse_hex(text: &str) -> Result<u128, IdError> {
     u128::from_str_radix(text, 16).map_err(|_| IdError)
 }
 
-/// Prints a prefix and 32 hex digits; ids are printed several times for every event.
+/// Longest prefix of an id.
+const PREFIX_MAX: usize = 8;
+
+/// Prints a prefix and 32 hex digits, in one piece: ids are printed several times for every event.
 fn print_hex(f: &mut fmt::Formatter<'_>, prefix: &str, bits: u128) -> fmt::Result {
+    let mut text = [0; PREFIX_MAX + 32];
+    let text = &mut text[..prefix.len() + 32];
+    let (start, digits) = text.split_at_mut(prefix.len());
+    start.copy_from_slice(prefix.as_bytes());
+    digits.copy_from_slice(&hex_digits(bits));
+    f.write_str(std::str::from_utf8(text).expect("a prefix and hex digits are ASCII"))
+}
+
+/// 128 bits in 32 lower-case hex digits.
+pub fn hex_digits(bits: u128) -> [u8; 32] {
     let mut digits = [0; 32];
     for (pair, byte) in digits.chunks_exact_mut(2).zip(bits.to_be_bytes()) {
         pair[0] = HEX_DIGITS[usize::from(byte >> 4)];
         pair[1] = HEX_DIGITS[usize::from(byte & 15)];
     }
-    f.write_str(prefix)?;
-    f.write_str(std::str::from_utf8(&digits).expect("hex digits are ASCII"))
+    digits
 }
 
 /// The digits of everything printed in hex.

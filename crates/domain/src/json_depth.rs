@@ -8,9 +8,15 @@
 /// object. Of bytes that are not JSON, the part before the first fault is judged like JSON.
 pub fn is_deeper_than(json: &[u8], depth_max: usize) -> bool {
     // What has no more opening brackets than that, wherever they stand, cannot be, and almost all
-    // has not; counting them costs a tenth of following them.
-    let brackets = json.iter().filter(|byte| matches!(byte, b'{' | b'[')).count();
-    brackets > depth_max && nests_deeper_than(json, depth_max)
+    // has not; counting them costs a fraction of following them.
+    opening_brackets(json) > depth_max && nests_deeper_than(json, depth_max)
+}
+
+/// Counts in bytes as far as a byte can count, which compilers make many at a time.
+fn opening_brackets(json: &[u8]) -> usize {
+    let is_opening = |byte: &u8| u8::from(matches!(byte, b'{' | b'['));
+    let count = |some: &[u8]| usize::from(some.iter().map(is_opening).sum::<u8>());
+    json.chunks(usize::from(u8::MAX)).map(count).sum()
 }
 
 fn nests_deeper_than(json: &[u8], depth_max: usize) -> bool {

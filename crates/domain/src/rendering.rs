@@ -6,6 +6,7 @@
 //! Standard Webhooks specification for the `webhook-*` headers; W3C Trace Context for `traceparent`.
 
 use std::borrow::Cow;
+use std::io::Write as _;
 use std::ops::Range;
 
 use crate::contract::Contract;
@@ -34,6 +35,9 @@ pub struct RenderedBody {
     pub data: Range<usize>,
 }
 
+/// What a body has besides its type and `data`, in bytes: at most about so many.
+const HEAD_BYTES: usize = 112;
+
 /// Renders the body of every delivery of an event. `data` must be JSON; it is not looked at.
 pub fn render_body(
     contract: Contract,
@@ -43,22 +47,25 @@ pub fn render_body(
     data: &[u8],
 ) -> RenderedBody {
     // An event type has no character that JSON would escape.
-    let head = match contract {
-        Contract::JoggV2 => format!(
+    let mut bytes = Vec::with_capacity(HEAD_BYTES + event_type.as_str().len() + data.len());
+    let written = match contract {
+        Contract::JoggV2 => write!(
+            bytes,
             r#"{{"event_id":"{id}","event":"{event_type}","timestamp":{},"data":"#,
             timestamp.as_seconds()
         ),
-        Contract::KonproV1 => format!(r#"{{"event_type":"{event_type}","event_data":"#),
-        Contract::Standard => format!(
+        Contract::KonproV1 => write!(bytes, r#"{{"event_type":"{event_type}","event_data":"#),
+        Contract::Standard => write!(
+            bytes,
             r#"{{"type":"{event_type}","timestamp":"{}","data":"#,
             timestamp.to_rfc3339_seconds()
         ),
     };
-    let mut bytes = Vec::with_capacity(head.len() + data.len() + 1);
-    bytes.extend_from_slice(head.as_bytes());
+    written.expect("a vector takes all that is written to it");
+    let start = bytes.len();
     bytes.extend_from_slice(data);
     bytes.push(b'}');
-    RenderedBody { data: head.len()..head.len() + data.len(), bytes }
+    RenderedBody { data: start..start + data.len(), bytes }
 }
 
 /// One header of a delivery: name and value.

@@ -9,8 +9,8 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use chacha20poly1305::aead::{Aead, AeadInOut, KeyInit, Payload};
-use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
+use chacha20::{R20, hchacha};
+use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use thiserror::Error;
 
 use crate::id::{AccountId, DeliveryId, EndpointId, EventId};
@@ -32,6 +32,9 @@ const HEAD_BYTES: usize = 1 + 8 + NONCE_BYTES;
 
 /// Bytes after it, which prove it whole.
 const TAG_BYTES: usize = 16;
+
+/// Bytes that name a place: version, kind, key id, two ids.
+const ASSOCIATED_BYTES: usize = 2 + 8 + 16 + 16;
 
 /// Which key sealed something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -86,18 +89,25 @@ impl SealingKey {
         sealed.extend_from_slice(&self.id.0);
         sealed.extend_from_slice(&nonce);
         sealed.extend_from_slice(plain);
-        let associated = binding.associated_data(self.id);
-        let text = (&mut sealed[HEAD_BYTES..]).into();
-        let tag = self
-            .cipher()
-            .encrypt_inout_detached(&XNonce::from(nonce), &associated, text)
+        let associated = Aad::from(binding.associated_data(self.id));
+        let (key, nonce) = self.keyed_for(&nonce);
+        let tag = key
+            .seal_in_place_separate_tag(nonce, associated, &mut sealed[HEAD_BYTES..])
             .expect("a text in memory is shorter than the 256 GiB that the cipher takes");
-        sealed.extend_from_slice(&tag);
+        sealed.extend_from_slice(tag.as_ref());
         sealed
     }
 
-    fn cipher(&self) -> XChaCha20Poly1305 {
-        XChaCha20Poly1305::new(&Key::from(self.bytes))
+    /// XChaCha20-Poly1305 is ChaCha20-Poly1305 (RFC 8439) under a key made of this one and the
+    /// first 16 bytes of the nonce, with the other 8 as its nonce.
+    fn keyed_for(&self, nonce: &[u8; NONCE_BYTES]) -> (LessSafeKey, Nonce) {
+        let (first, last) = nonce.split_at(16);
+        let first = first.try_into().expect("it was split there");
+        let derived = hchacha::<R20>(&self.bytes.into(), first);
+        let key = UnboundKey::new(&CHACHA20_POLY1305, &derived).expect("a derived key is 32 bytes");
+        let mut short = [0; 12];
+        short[4..].copy_from_slice(last);
+        (LessSafeKey::new(key), Nonce::assume_unique_for_key(short))
     }
 }
 
@@ -132,7 +142,7 @@ pub enum Binding {
 
 impl Binding {
     /// What is authenticated beside the text: the kind of place, the ids that name it, the key.
-    fn associated_data(&self, key: SealingKeyId) -> Vec<u8> {
+    fn associated_data(&self, key: SealingKeyId) -> [u8; ASSOCIATED_BYTES] {
         let (kind, first, second) = match self {
             Self::Pepper => (0, 0, 0),
             Self::DataKey(id) => (1, u128::from(u64::from_be_bytes(id.0)), 0),
@@ -146,11 +156,11 @@ impl Binding {
                 (8, account.as_u128(), endpoint.as_u128())
             }
         };
-        let mut data = Vec::with_capacity(2 + 8 + 16 + 16);
-        data.extend_from_slice(&[VERSION, kind]);
-        data.extend_from_slice(&key.0);
-        data.extend_from_slice(&first.to_be_bytes());
-        data.extend_from_slice(&second.to_be_bytes());
+        let mut data = [0; ASSOCIATED_BYTES];
+        data[..2].copy_from_slice(&[VERSION, kind]);
+        data[2..10].copy_from_slice(&key.0);
+        data[10..26].copy_from_slice(&first.to_be_bytes());
+        data[26..].copy_from_slice(&second.to_be_bytes());
         data
     }
 }
@@ -255,8 +265,13 @@ impl KeyRing {
         let id = sealed_under(sealed)?;
         let key = self.0.iter().find(|key| key.id == id).ok_or(OpenError::UnknownKey(id))?;
         let nonce = sealed[9..].first_chunk::<NONCE_BYTES>().ok_or(OpenError::Malformed)?;
-        let payload = Payload { msg: &sealed[HEAD_BYTES..], aad: &binding.associated_data(id) };
-        key.cipher().decrypt(&XNonce::from(*nonce), payload).map_err(|_| OpenError::Refused(id))
+        let associated = Aad::from(binding.associated_data(id));
+        let (key, nonce) = key.keyed_for(nonce);
+        let mut text = sealed[HEAD_BYTES..].to_vec();
+        let plain = key.open_in_place(nonce, associated, &mut text);
+        let plain_bytes = plain.map_err(|_| OpenError::Refused(id))?.len();
+        text.truncate(plain_bytes);
+        Ok(text)
     }
 }
 
@@ -301,6 +316,20 @@ mod tests {
             let id = SealingKeyId([1; 8]);
             assert_eq!(ring.open(&place, &sealed), Err(OpenError::Refused(id)), "{place:?}");
         }
+    }
+
+    /// The example of draft-irtf-cfrg-xchacha-03, section A.3.1.
+    #[test]
+    fn the_cipher_is_the_one_of_the_draft() {
+        let key = SealingKey::new(SealingKeyId([0; 8]), std::array::from_fn(|i| 0x80 + i as u8));
+        let (key, nonce) = key.keyed_for(&std::array::from_fn(|i| 0x40 + i as u8));
+        let associated = *b"PQRS\xc0\xc1\xc2\xc3\xc4\xc5\xc6\xc7";
+        let mut text = *b"Ladies and Gentlemen of the class of '99: If I could offer you only one \
+            tip for the future, sunscreen would be it.";
+        let tag = key.seal_in_place_separate_tag(nonce, Aad::from(associated), &mut text).unwrap();
+        assert_eq!(text[..8], [0xbd, 0x6d, 0x17, 0x9d, 0x3e, 0x83, 0xd4, 0x3b]);
+        let expected = 0xc087_5924_c1c7_9879_47de_afd8_780a_cf49_u128;
+        assert_eq!(tag.as_ref(), expected.to_be_bytes());
     }
 
     #[test]

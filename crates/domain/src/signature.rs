@@ -4,6 +4,8 @@
 //! of the raw body, key = the whole secret text; JoggAI v2, "Webhook Signature Verification") and
 //! Standard Webhooks (`v1,` and base64 HMAC-SHA256 of `id.timestamp.body`, key = decoded secret).
 
+use std::fmt::Write as _;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
@@ -44,7 +46,8 @@ pub fn standard_signature<'a>(
     attempted_at: Timestamp,
     body: &[u8],
 ) -> String {
-    let prefix = format!("{id}.{}.", attempted_at.as_seconds());
+    let mut prefix = String::with_capacity(64);
+    write!(prefix, "{id}.{}.", attempted_at.as_seconds()).expect("a string takes all");
     let mut value = String::with_capacity(48);
     for secret in secrets {
         if !value.is_empty() {

@@ -13,6 +13,7 @@ use clap::{Parser, Subcommand};
 
 use crate::ending::Ending;
 
+mod backup;
 mod demo;
 mod keys;
 mod openapi;
@@ -36,6 +37,7 @@ enum Command {
     Serve(serve::Serve),
     Demo(demo::Demo),
     Keys(keys::Keys),
+    Backup(backup::Backup),
     Openapi(openapi::Openapi),
 }
 
@@ -45,6 +47,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(CommandLine { command: Command::Serve(serve) }) => serve.run(),
         Ok(CommandLine { command: Command::Demo(demo) }) => demo.run(),
         Ok(CommandLine { command: Command::Keys(keys) }) => keys.run(),
+        Ok(CommandLine { command: Command::Backup(backup) }) => backup.run(),
         Ok(CommandLine { command: Command::Openapi(openapi) }) => openapi.run(),
         Err(error) if is_answer(&error) => print(&error.render().to_string()),
         Err(error) => Err(misused(&error)),

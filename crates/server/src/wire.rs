@@ -6,7 +6,6 @@ use std::sync::Arc;
 use api::ApiSettings;
 use axum::Router;
 use domain::sealing::{KeyRing, NONCE_BYTES};
-use engine::clock::SystemClock;
 use engine::entropy::{Entropy as _, PooledEntropy, SystemEntropy};
 use engine::keys::ApiKey;
 use engine::sender::SharedSender;
@@ -21,6 +20,7 @@ use store::SharedStore;
 use store::vault::{FillRandom, Vault};
 use store_sqlite::{COMMIT_MICROS, GROUP_REQUESTS, OpenError, SqliteStore, Statistics};
 
+use crate::clock::SteadyClock;
 use crate::config::{Config, StoreLocation};
 use crate::ending::Ending;
 use crate::key_file::{Keeper, KeyFile};
@@ -51,7 +51,7 @@ pub async fn engine(config: &Config) -> Result<Wired, Ending> {
     let parts = Parts {
         sender,
         store: Arc::clone(&store) as SharedStore,
-        clock: Arc::new(SystemClock),
+        clock: Arc::new(SteadyClock::start()),
         entropy: Arc::new(SystemEntropy),
         sealing: Some(Arc::new(sealing)),
         spans: spans.clone().map(|spans| spans as SharedSpans),
@@ -222,6 +222,9 @@ pub fn refused(error: &OpenError) -> Ending {
         | OpenError::TooOldSqlite { .. }
         | OpenError::Full(_)
         | OpenError::Damaged { .. }
+        | OpenError::LogDamaged { .. }
+        | OpenError::LogOfAnother(_)
+        | OpenError::Gone(_)
         | OpenError::Other { .. } => Ending::failed(error_text),
     }
 }

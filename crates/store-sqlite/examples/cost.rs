@@ -1,8 +1,19 @@
 //! What an event costs in the store: accepted with its deliveries, each recorded as delivered.
 //!
-//! `cargo run --release -p store-sqlite --example cost -- [DIRECTORY]` prints, for several loads,
-//! events a second, CPU of the writer's thread and of the process, bytes written and commits, all
-//! per event, beside the floor: the same rows by bare SQLite in the plainest schema.
+//! `cargo run --release -p store-sqlite --example cost -- [DIRECTORY [LOAD [EVENTS]]]` prints, for
+//! several loads or the one that is named, events a second, CPU of the writer's thread and of the
+//! process, bytes written and commits, all per event, beside the floor: the same rows by bare SQLite
+//! in the plainest schema.
+//!
+//! What a load of one publisher executes is nearly the same each time, so instructions tell what
+//! noise on a machine hides: those of 9,600 events less those of 3,200, for instance.
+//!
+//! ```sh
+//! cargo build --profile quick -p store-sqlite --example cost
+//! for events in 3200 9600; do
+//!     valgrind --tool=callgrind target/quick/examples/cost /tmp '1 × 1, calls of 64' $events
+//! done
+//! ```
 
 #![expect(clippy::print_stdout, reason = "its figures are what it is for")]
 #![expect(clippy::disallowed_methods, reason = "it measures")]
@@ -32,6 +43,7 @@ use store::vault::a_vault;
 use store_sqlite::SqliteStore;
 
 const EVENTS: usize = 64_000;
+const FLOORS: [(&str, usize); 2] = [("floor, groups of 64", 64), ("floor, groups of 256", 256)];
 const BODY_BYTES: usize = 1_024;
 const REQUEST_HEAD: &str = "POST /hooks HTTP/1.1\nhost: hooks.customer.com\n\
     content-type: application/json\nuser-agent: Postrider/0.1.0\ncontent-length: 1024\n\
@@ -43,16 +55,20 @@ fn main() {
     let parent = arguments.get(1).map_or_else(std::env::temp_dir, Into::into);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    println!("{EVENTS} events, {BODY_BYTES} bytes each, in {}", parent.display());
+    let only = arguments.get(2);
+    let events = arguments.get(3).map_or(EVENTS, |events| events.parse().unwrap());
+    println!("{events} events, {BODY_BYTES} bytes each, in {}", parent.display());
     println!(
         "load                         events/s  writer µs  process µs  bytes  events/commit  commit ms"
     );
-    for batch in [64, 256] {
-        floor(&parent, batch);
+    for (name, batch) in FLOORS {
+        if only.is_none_or(|only| only == name) {
+            floor(&parent, events, name, batch);
+        }
     }
-    let only = arguments.get(2);
     for load in [
         Load { name: "1 × 1, calls of 64", endpoints: 1, fan_out: 1, publishers: 1, call: 64 },
+        Load { name: "1 × 10, calls of 64", endpoints: 10, fan_out: 10, publishers: 1, call: 64 },
         Load { name: "1 × 1, 64 publishers", endpoints: 1, fan_out: 1, publishers: 64, call: 1 },
         Load {
             name: "100 × 1, 64 publishers",
@@ -66,7 +82,7 @@ fn main() {
         },
     ] {
         if only.is_none_or(|only| only == load.name) {
-            runtime.block_on(measure(&parent, load));
+            runtime.block_on(measure(&parent, events, load));
         }
     }
 }
@@ -81,7 +97,7 @@ struct Load {
     call: usize,
 }
 
-async fn measure(parent: &Path, load: Load) {
+async fn measure(parent: &Path, events: usize, load: Load) {
     let directory = tempfile::tempdir_in(parent).unwrap();
     let store = Arc::new(SqliteStore::open(&directory.path().join("cost.db"), a_vault()).unwrap());
     let session = store.begin_session(Timestamp::from_millis(i64::MAX)).await.unwrap();
@@ -92,7 +108,7 @@ async fn measure(parent: &Path, load: Load) {
     let tasks: Vec<_> = (0..load.publishers)
         .map(|publisher| {
             let (store, lanes) = (Arc::clone(&store), Arc::clone(&lanes));
-            tokio::spawn(publish(store, lanes, session, load, publisher))
+            tokio::spawn(publish(store, lanes, session, load, publisher, events / load.publishers))
         })
         .collect();
     for task in tasks {
@@ -102,19 +118,21 @@ async fn measure(parent: &Path, load: Load) {
     let statistics = store.statistics();
     let commits = statistics.commits - statistics_before.commits;
     let used = Usage::now().since(&before);
-    print(load.name, took, &used, commits, statistics.commit_total / statistics.commits as u32);
-    assert_eq!(store.counts().await.unwrap().delivered, (EVENTS * load.fan_out) as u64);
+    let commit = statistics.commit_total / statistics.commits as u32;
+    print(load.name, events, took, &used, commits, commit);
+    assert_eq!(store.counts().await.unwrap().delivered, (events * load.fan_out) as u64);
     store.close().await.unwrap();
 }
 
-fn print(name: &str, took: Duration, used: &Usage, commits: u64, commit: Duration) {
+fn print(name: &str, events: usize, took: Duration, used: &Usage, commits: u64, commit: Duration) {
+    let events = events as f64;
     println!(
         "{name:28} {:8.0}  {:9.2}  {:10.2}  {:5.0}  {:13.1}  {:9.2}",
-        EVENTS as f64 / took.as_secs_f64(),
-        used.writer.as_secs_f64() * 1e6 / EVENTS as f64,
-        used.process.as_secs_f64() * 1e6 / EVENTS as f64,
-        used.bytes_written as f64 / EVENTS as f64,
-        EVENTS as f64 / commits as f64,
+        events / took.as_secs_f64(),
+        used.writer.as_secs_f64() * 1e6 / events,
+        used.process.as_secs_f64() * 1e6 / events,
+        used.bytes_written as f64 / events,
+        events / commits as f64,
         commit.as_secs_f64() * 1e3,
     );
 }
@@ -125,12 +143,13 @@ async fn publish(
     session: SessionId,
     load: Load,
     publisher: usize,
+    mut left: usize,
 ) {
     let body = Bytes::from(vec![b'x'; BODY_BYTES]);
     let event_type = EventType::parse("video.created").unwrap();
     let mut number = publisher;
-    let mut left = EVENTS / load.publishers;
-    while left > 0 {
+    let mut accepted = Vec::new();
+    while left > 0 || !accepted.is_empty() {
         let mut leases = Vec::new();
         let events = (0..load.call.min(left))
             .map(|_| {
@@ -164,9 +183,16 @@ async fn publish(
             })
             .collect::<Vec<_>>();
         left -= events.len();
-        store.accept(session, events).await.unwrap();
-        let attempts = leases.into_iter().map(delivered).collect();
-        store.record(attempts).await.unwrap();
+        // As the product: the deliveries of one event are recorded while the next is accepted.
+        let attempts = std::mem::replace(&mut accepted, leases).into_iter().map(delivered);
+        let recorded = store.record(attempts.collect());
+        if events.is_empty() {
+            recorded.await.unwrap();
+        } else {
+            let (answers, recorded) = tokio::join!(store.accept(session, events), recorded);
+            answers.unwrap();
+            recorded.unwrap();
+        }
     }
 }
 
@@ -274,7 +300,7 @@ fn now() -> Timestamp {
 }
 
 /// The same rows by bare SQLite: an event, a delivery; then its end and an attempt.
-fn floor(parent: &Path, batch: usize) {
+fn floor(parent: &Path, events: usize, name: &str, batch: usize) {
     let directory = tempfile::tempdir_in(parent).unwrap();
     let connection = Connection::open(directory.path().join("floor.db")).unwrap();
     connection.pragma_update(None, "journal_mode", "wal").unwrap();
@@ -298,7 +324,7 @@ fn floor(parent: &Path, batch: usize) {
         commits += 1;
         commit_total += begun_at.elapsed();
     };
-    for first in (0..EVENTS).step_by(batch) {
+    for first in (0..events).step_by(batch) {
         let numbers = first as i64..(first + batch) as i64;
         connection.prepare_cached("BEGIN IMMEDIATE").unwrap().execute([]).unwrap();
         for number in numbers.clone() {
@@ -330,8 +356,7 @@ fn floor(parent: &Path, batch: usize) {
         commit(&connection);
     }
     let used = Usage::now().since(&before);
-    let name = format!("floor, groups of {batch}");
-    print(&name, begun_at.elapsed(), &used, commits, commit_total / commits as u32);
+    print(name, events, begun_at.elapsed(), &used, commits, commit_total / commits as u32);
 }
 
 /// What the process has used so far, as Linux tells.

@@ -33,12 +33,17 @@ pub(crate) struct Birth {
     is_replay: bool,
 }
 
+/// About what a replay's rows and index entries take.
+const REPLAY_BYTES: u64 = 512;
+
 impl Ledger<'_> {
     pub(crate) fn accept(
         &mut self,
         session: SessionId,
         events: Vec<NewEvent>,
     ) -> Result<Vec<Accepted>> {
+        let bytes: usize = events.iter().map(|new| new.body.len()).sum();
+        self.room.take(bytes as u64)?;
         let holder = self.session_lives(session)?.then_some(session);
         events.into_iter().map(|new| self.accept_one(holder, &new)).collect()
     }
@@ -192,7 +197,8 @@ impl Ledger<'_> {
         Ok(fence)
     }
 
-    /// Inserts a delivery of an event that was accepted before.
+    /// Inserts a delivery of an event that was accepted before. It gets nothing of the space that is
+    /// kept for what is owed already.
     pub(crate) fn insert_replay(
         &mut self,
         event_number: i64,
@@ -200,6 +206,7 @@ impl Ledger<'_> {
         holder: Option<SessionId>,
         now: Timestamp,
     ) -> Result<u32> {
+        self.room.take(REPLAY_BYTES)?;
         let birth = Birth { at: now, due_at: now, is_replay: true };
         let fence = self.insert_delivery(event_number, delivery, holder, birth)?;
         self.execute(

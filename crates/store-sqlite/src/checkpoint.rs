@@ -16,6 +16,7 @@ use rusqlite::{Connection, ErrorCode};
 
 use crate::condition::Condition;
 use crate::failure::Failure;
+use crate::lock::FileLock;
 use crate::open::BUSY_TIMEOUT;
 use crate::statistics::Gauges;
 
@@ -26,8 +27,9 @@ const CHECKPOINT_WAL_BYTES: u64 = 16 * 1024 * 1024;
 /// How long the writer waits for readers when the log is to begin anew: everybody waits with it.
 const RESTART_WAIT_MAX: Duration = Duration::from_millis(100);
 
-/// From this size on, the writer itself waits until the log can begin anew.
-const WAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// From this size on, the writer itself waits until the log can begin anew. What it had beyond that
+/// is then given back to the disk.
+pub(crate) const WAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// How far a checkpoint is. One at a time, and each to its end: a page that many transactions
 /// change is copied once per checkpoint, so those that overlap would copy in vain.
@@ -98,10 +100,21 @@ impl Checkpointer {
     }
 
     /// Ends the thread, then empties the log.
-    pub(crate) fn finish(&mut self, connection: &Connection) -> Result<(), Failure> {
+    pub(crate) fn finish(
+        &mut self,
+        connection: &Connection,
+        lock: &FileLock,
+    ) -> Result<(), Failure> {
         self.stop();
         connection.busy_timeout(RESTART_WAIT_MAX)?;
-        checkpoint(connection, CheckpointMode::TRUNCATE, &self.gauges).map(drop)
+        match empty_log(connection, lock) {
+            Ok(true) => self.gauges.note_checkpoint(),
+            Ok(false) => {}
+            Err(error) => {
+                unless_hindered(error)?;
+            }
+        }
+        Ok(())
     }
 
     /// Ends the thread.
@@ -138,6 +151,20 @@ fn run(
     }
 }
 
+/// Empties the log in good order: an index that a power loss leaves behind then knows that all of it
+/// was copied, and does not miss it. `false` if somebody still reads it, or the index cannot be synced.
+pub(crate) fn empty_log(connection: &Connection, lock: &FileLock) -> rusqlite::Result<bool> {
+    let (frames, copied) = connection.wal_checkpoint_v2(None::<&str>, CheckpointMode::PASSIVE)?;
+    if copied < frames {
+        return Ok(false);
+    }
+    if let Err(error) = lock.sync_index() {
+        tracing::warn!(%error, "could not sync the index of the log, which is not emptied therefore");
+        return Ok(false);
+    }
+    connection.wal_checkpoint_v2(None::<&str>, CheckpointMode::TRUNCATE).map(|_| true)
+}
+
 enum Progress {
     Done,
     /// Another checkpoint runs, or there is no space: later.
@@ -154,11 +181,15 @@ fn checkpoint(
             gauges.note_checkpoint();
             Ok(Progress::Done)
         }
-        Err(error) => match error.sqlite_error_code() {
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::DiskFull) => {
-                Ok(Progress::Hindered)
-            }
-            _ => Err(Failure::Sqlite(error)),
-        },
+        Err(error) => unless_hindered(error),
+    }
+}
+
+fn unless_hindered(error: rusqlite::Error) -> Result<Progress, Failure> {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::DiskFull) => {
+            Ok(Progress::Hindered)
+        }
+        _ => Err(Failure::Sqlite(error)),
     }
 }

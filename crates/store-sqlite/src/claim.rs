@@ -48,7 +48,7 @@ pub(crate) use losing;
 impl Ledger<'_> {
     /// The payload as it is stored, its body sealed.
     pub(crate) fn payload(&self, event_number: i64) -> Result<Owned> {
-        let sql = "SELECT id, account, event_type, deliver_at, trace, body FROM events \
+        let sql = "SELECT id, account, event_type, deliver_at, trace, deliveries, body FROM events \
                    LEFT JOIN event_extras USING (number) WHERE events.number = ?1";
         let owned = find(self.connection, sql, [event_number], |row| {
             let fields = Fields::new("events", row);
@@ -60,7 +60,8 @@ impl Ledger<'_> {
             };
             let account = fields.id("account", AccountId::from_bytes)?;
             let deliver_at = fields.instant_if_any("deliver_at")?;
-            Ok(Owned { account, deliver_at, payload: Arc::new(payload) })
+            let deliveries = Arc::new(fields.get("deliveries")?);
+            Ok(Owned { account, deliver_at, deliveries, payload: Arc::new(payload) })
         });
         owned?.ok_or_else(|| Failure::Unreadable {
             table: "events",
@@ -69,7 +70,8 @@ impl Ledger<'_> {
         })
     }
 
-    /// Leases what is due. The payloads it answers are still sealed.
+    /// Leases what is due. The payloads it answers are still sealed. What nobody can read is set
+    /// aside: it would come first in its lane for ever.
     pub(crate) fn claim_due(
         &mut self,
         session: SessionId,
@@ -91,8 +93,21 @@ impl Ledger<'_> {
                         if body_bytes >= CLAIM_BODY_BYTES_MAX {
                             break;
                         }
+                        let due = match due {
+                            Ok(due) => due,
+                            Err((id, failure)) => {
+                                self.set_aside_unreadable(id, now, &failure)?;
+                                continue;
+                            }
+                        };
                         let is_new = !payloads.contains_key(&due.event);
-                        let owned = self.payload_among(&mut payloads, due.event)?;
+                        let owned = match self.owed_payload(&mut payloads, lane.endpoint, &due) {
+                            Err(failure @ Failure::Unreadable { .. }) => {
+                                self.set_aside_unreadable(due.id, now, &failure)?;
+                                continue;
+                            }
+                            owned => owned?,
+                        };
                         if is_new {
                             body_bytes += owned.payload.body.len();
                         }
@@ -115,24 +130,59 @@ impl Ledger<'_> {
         Ok(owned)
     }
 
+    /// The payload of the event that the delivery says it is of. That event must say so too: a row
+    /// that was altered must not have another event's payload sent.
+    fn owed_payload(
+        &self,
+        known: &mut HashMap<i64, Owned>,
+        endpoint: EndpointId,
+        due: &Due,
+    ) -> Result<Owned> {
+        let owned = self.payload_among(known, due.event)?;
+        let is_owed = if due.is_replay {
+            self.prepare("SELECT 1 FROM replayed WHERE event = ?1 AND delivery = ?2")?
+                .exists(params![due.event, due.id.to_bytes()])?
+        } else {
+            let entry = [due.id.to_bytes(), endpoint.to_bytes()].concat();
+            owned.deliveries.chunks_exact(entry.len()).any(|owed| owed == entry)
+        };
+        if is_owed {
+            return Ok(owned);
+        }
+        let row = hex(&due.id.to_bytes());
+        Err(Failure::Unreadable { table: "deliveries", column: "event", row })
+    }
+
+    /// Ends a waiting delivery that nobody can read, or whose event.
+    fn set_aside_unreadable(
+        &mut self,
+        id: DeliveryId,
+        at: Timestamp,
+        failure: &Failure,
+    ) -> Result<()> {
+        tracing::error!(delivery = %id, %failure, "a delivery is set aside");
+        let ended = self.execute(
+            "UPDATE deliveries SET state = ?2, session = NULL, on_trial = 0, due_at = NULL, \
+             ended_at = ?3, reason = ?4 WHERE id = ?1 AND state = 0",
+            params![id.to_bytes(), state::EXHAUSTED, at.as_millis(), EndReason::SetAside.name()],
+        )?;
+        if ended == 0 {
+            return Err(not_waiting(id));
+        }
+        self.counted.end(ended, StateName::Exhausted);
+        self.advance(id.to_bytes(), at)
+    }
+
     /// What the lane may claim, earliest due first.
-    fn due(&self, lane: &LaneRoom, now: Timestamp) -> Result<Vec<Due>> {
+    fn due(&self, lane: &LaneRoom, now: Timestamp) -> Result<Vec<Readable>> {
         let mut statement = self.prepare(SELECT_DUE)?;
         let room = i64::try_from(lane.room).unwrap_or(i64::MAX);
         let mut rows = statement.query(params![lane.endpoint.to_bytes(), now.as_millis(), room])?;
         let mut due = Vec::new();
         while let Some(row) = rows.next()? {
             let fields = Fields::new("deliveries", row);
-            due.push(Due {
-                id: fields.id("id", DeliveryId::from_bytes)?,
-                event: fields.get("event")?,
-                fence: fields.get("fence")?,
-                attempts: fields.get("attempts")?,
-                lost_claims: fields.get("lost_claims")?,
-                created_at: fields.instant("created_at")?,
-                is_ordered: fields.get("is_ordered")?,
-                is_replay: fields.get("is_replay")?,
-            });
+            let id = fields.id("id", DeliveryId::from_bytes)?;
+            due.push(Due::read(&fields, id).map_err(|failure| (id, failure)));
         }
         Ok(due)
     }
@@ -144,11 +194,14 @@ impl Ledger<'_> {
         owned: Owned,
         due: &Due,
     ) -> Result<Claimed> {
-        let fence = due.fence + 1;
-        self.execute(
-            "UPDATE deliveries SET state = 1, session = ?2, fence = ?3 WHERE id = ?1",
+        let fence = due.fence.saturating_add(1);
+        let claimed = self.execute(
+            "UPDATE deliveries SET state = 1, session = ?2, fence = ?3 WHERE id = ?1 AND state = 0",
             params![due.id.to_bytes(), session.0 as i64, fence],
         )?;
+        if claimed == 0 {
+            return Err(not_waiting(due.id));
+        }
         Ok(Claimed {
             lease: Lease { session, delivery: due.id, fence },
             account: owned.account,
@@ -261,6 +314,16 @@ fn applied(rows_changed: usize) -> Recorded {
     if rows_changed > 0 { Recorded::Applied } else { Recorded::LeaseLost }
 }
 
+/// The index of what waits has the delivery, and its row says otherwise: one of them was altered.
+fn not_waiting(id: DeliveryId) -> Failure {
+    let corrupt = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT_INDEX);
+    let what = format!("deliveries_open and the row of delivery {id} disagree");
+    Failure::Sqlite(rusqlite::Error::SqliteFailure(corrupt, Some(what)))
+}
+
+/// A delivery that may be claimed, or which one cannot be read, and why.
+type Readable = std::result::Result<Due, (DeliveryId, Failure)>;
+
 /// A delivery that may be claimed.
 struct Due {
     id: DeliveryId,
@@ -273,10 +336,27 @@ struct Due {
     is_replay: bool,
 }
 
+impl Due {
+    fn read(fields: &Fields<'_, '_>, id: DeliveryId) -> Result<Self> {
+        Ok(Self {
+            id,
+            event: fields.get("event")?,
+            fence: fields.get("fence")?,
+            attempts: fields.get("attempts")?,
+            lost_claims: fields.get("lost_claims")?,
+            created_at: fields.instant("created_at")?,
+            is_ordered: fields.get("is_ordered")?,
+            is_replay: fields.get("is_replay")?,
+        })
+    }
+}
+
 /// A payload, and whose it is.
 #[derive(Clone)]
 pub(crate) struct Owned {
     account: AccountId,
+    /// The deliveries made with the event, as they are stored.
+    deliveries: Arc<Vec<u8>>,
     /// When the event's deliveries were due first, if later than it was accepted.
     deliver_at: Option<Timestamp>,
     pub(crate) payload: Arc<Payload>,

@@ -21,6 +21,9 @@ pub(crate) enum Failure {
         /// The row, by the hex digits of its id or by its number.
         row: String,
     },
+    /// What is left of the disk is kept for what was accepted.
+    #[error("the disk is nearly full")]
+    NoRoom,
     /// SQLite refused a statement.
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
@@ -51,7 +54,7 @@ impl Failure {
     /// what it could not write and say at the next sync that all is well.
     pub(crate) fn is_fatal(&self) -> bool {
         match self {
-            Self::Unreadable { .. } => false,
+            Self::Unreadable { .. } | Self::NoRoom => false,
             Self::Commit(_) => true,
             Self::Sqlite(error) => {
                 error.sqlite_error().is_some_and(|error| error.extended_code == READONLY_DBMOVED)
@@ -84,6 +87,7 @@ pub(crate) enum Verdict {
 impl From<&Failure> for Verdict {
     fn from(failure: &Failure) -> Self {
         let code = match failure {
+            Failure::NoRoom => return Self::Unavailable(failure.to_string()),
             Failure::Sqlite(error) if !failure.is_fatal() => error.sqlite_error_code(),
             Failure::Sqlite(_) | Failure::Unreadable { .. } | Failure::Commit(_) => None,
         };

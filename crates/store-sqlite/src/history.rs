@@ -427,8 +427,9 @@ impl History for SqliteStore {
     }
 
     async fn check(&self) -> Answer<()> {
-        // One row, written and synced: what an accept needs, at the least.
+        // Room, and one row, written and synced: what an accept needs, at the least.
         self.write(Haste::AtOnce, 1, |ledger| {
+            ledger.room.take(0)?;
             ledger.execute("INSERT OR REPLACE INTO meta VALUES ('checked', x'01')", [])?;
             Ok(())
         })

@@ -57,7 +57,7 @@ impl From<Failure> for KeysRefused {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Sqlite(error) | Failure::Commit(error) => Self::Sqlite(error),
-            unreadable @ Failure::Unreadable { .. } => Self::Damaged(unreadable),
+            other @ (Failure::Unreadable { .. } | Failure::NoRoom) => Self::Damaged(other),
         }
     }
 }
@@ -69,24 +69,34 @@ pub(crate) fn take_into_use(
     vault: &Vault,
 ) -> std::result::Result<(), KeysRefused> {
     let master = vault.master();
-    let mut unproven: BTreeSet<_> = counted(connection)?.into_iter().map(|(id, _)| id).collect();
-    let mut keys = Vec::new();
-    for stored in stored_keys(connection)? {
-        let refused = |error| KeysRefused::of(error, stored.unreadable());
-        keys.push(stored.open(&master).map_err(refused)?);
-        unproven.remove(&sealed_under(&stored.sealed).map_err(refused)?);
-    }
-    if let Some(sealed) = pepper(connection)? {
-        let refused = |error| KeysRefused::of(error, unreadable_pepper());
-        master.open(&Binding::Pepper, &sealed).map_err(refused)?;
-        unproven.remove(&sealed_under(&sealed).map_err(refused)?);
-    }
-    for id in unproven {
+    let (keys, proven) = open_keys(connection, &master)?;
+    let sealing = counted(connection)?.into_iter().map(|(id, _)| id);
+    for id in sealing.filter(|id| !proven.contains(id)) {
         prove_by_endpoints(connection, &master, id)?;
     }
     let none = Failure::Unreadable { table: "data_keys", column: "sealed", row: "1".to_owned() };
     vault.set_data(ring_of(keys).ok_or(KeysRefused::Damaged(none))?);
     Ok(())
+}
+
+/// Opens the data keys and the pepper, which every file has in which anything is sealed. Answers the
+/// data keys, oldest first, and which master keys that proved.
+pub(crate) fn open_keys(
+    connection: &Connection,
+    master: &KeyRing,
+) -> std::result::Result<(Vec<SealingKey>, BTreeSet<SealingKeyId>), KeysRefused> {
+    let (mut keys, mut proven) = (Vec::new(), BTreeSet::new());
+    for stored in stored_keys(connection)? {
+        let refused = |error| KeysRefused::of(error, stored.unreadable());
+        keys.push(stored.open(master).map_err(refused)?);
+        proven.insert(sealed_under(&stored.sealed).map_err(refused)?);
+    }
+    if let Some(sealed) = pepper(connection)? {
+        let refused = |error| KeysRefused::of(error, unreadable_pepper());
+        master.open(&Binding::Pepper, &sealed).map_err(refused)?;
+        proven.insert(sealed_under(&sealed).map_err(refused)?);
+    }
+    Ok((keys, proven))
 }
 
 /// Refuses a ring that lacks the key, or has another of its id, if more than one endpoint needs it.

@@ -16,6 +16,7 @@ use crate::audit::Head;
 use crate::failure::{Failure, Result};
 use crate::filing::Unfiled;
 use crate::hot::Hot;
+use crate::room::Room;
 
 /// Accounts whose roster versions are remembered; 32 bytes each or so. When there are more, all
 /// are forgotten and read anew.
@@ -38,6 +39,7 @@ pub(crate) struct Ledger<'c> {
     pub(crate) has_ordered: Option<bool>,
     /// The end of the audit log; `None` when not read yet.
     pub(crate) audit_head: Option<Head>,
+    pub(crate) room: Room,
     /// For composing blobs, so that a row costs no allocation.
     pub(crate) scratch: Vec<u8>,
 }
@@ -80,6 +82,7 @@ impl<'c> Ledger<'c> {
             unfiled: None,
             has_ordered: None,
             audit_head: None,
+            room: Room::of(connection),
             scratch: Vec::new(),
         })
     }

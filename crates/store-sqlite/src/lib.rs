@@ -10,7 +10,8 @@
 //! commit), `accept.rs`, `filing.rs` and `record.rs` (what every event costs), `claim.rs`, `ordering.rs`
 //! (what waits for what), `cancel.rs`, `catalogue.rs`, `settle.rs` (deleting), `retention.rs`
 //! (forgetting), `history.rs` (reading), `replays.rs`, `audit.rs`, `keys.rs` (what seals),
-//! `checkpoint.rs`. Neighbours: `store` is the port, `server` opens this and hands it to the engine.
+//! `checkpoint.rs`, `log_anew.rs`, `room.rs` (when the disk gets full), `backup.rs`. Neighbours: `store` is
+//! the port, `server` opens this and hands it to the engine.
 
 #![warn(missing_docs)]
 
@@ -24,6 +25,7 @@ use store::vault::Vault;
 
 mod accept;
 mod audit;
+mod backup;
 mod cancel;
 mod catalogue;
 mod checkpoint;
@@ -40,6 +42,8 @@ mod hot;
 mod keys;
 mod ledger;
 mod lock;
+mod log;
+mod log_anew;
 mod migrate;
 mod open;
 mod ordering;
@@ -49,9 +53,11 @@ mod readers;
 mod record;
 mod replays;
 mod retention;
+mod room;
 mod row;
 mod sealed_texts;
 mod settle;
+mod soundness;
 mod source;
 mod space;
 mod state;
@@ -63,11 +69,13 @@ mod upgrade;
 mod walk;
 mod writer;
 
+pub use backup::{BackedUp, BackupError, back_up};
 pub use open::{OpenError, SQLITE_VERSION_MIN, holds_sealed};
 pub use statistics::{COMMIT_MICROS, GROUP_REQUESTS, Statistics};
 
 use ledger::Ledger;
 use readers::Readers;
+use soundness::Soundness;
 use statistics::Gauges;
 use writer::{Haste, Writer};
 
@@ -81,6 +89,7 @@ type Answer<T> = Result<T, StoreError>;
 pub struct SqliteStore {
     writer: Writer,
     readers: Arc<Readers>,
+    soundness: Soundness,
     gauges: Arc<Gauges>,
     vault: Arc<Vault>,
     /// The row up to which endpoints were sealed again: where the next step carries on.
@@ -94,9 +103,9 @@ impl SqliteStore {
     /// where it is. Blocks on the disk.
     pub fn open(path: &Path, vault: Arc<Vault>) -> Result<Self, OpenError> {
         let opened = open::open(path, &vault)?;
-        let open::Opened { writer, readers, gauges } = opened;
+        let open::Opened { writer, readers, soundness, gauges } = opened;
         let sealed_again_to = AtomicI64::new(keys::TABLE_START);
-        Ok(Self { writer, readers, gauges, vault, sealed_again_to })
+        Ok(Self { writer, readers, soundness, gauges, vault, sealed_again_to })
     }
 
     /// How the store did since it was opened.
@@ -126,6 +135,8 @@ impl SqliteStore {
     }
 
     async fn shut(&self) -> Answer<()> {
+        // Its reading would keep the log from being emptied. It stops within microseconds.
+        self.soundness.stop();
         self.writer.close().await
     }
 }

@@ -8,12 +8,16 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// The right to use a database file.
 #[derive(Debug)]
 pub(crate) struct FileLock {
     /// Closing it is what unlocks.
     _file: File,
+    database: PathBuf,
+    /// Once it was synced; closed only with this, since that ends SQLite's own locks on it.
+    index: OnceLock<File>,
 }
 
 /// Why a lock was not given.
@@ -28,14 +32,27 @@ pub(crate) enum LockRefused {
 impl FileLock {
     /// Takes the lock, or says why not; never waits.
     pub(crate) fn take(database: &Path) -> Result<Self, LockRefused> {
-        let path = beside(database);
+        let path = beside(database, ".lock");
         let file = owner_only().create(true).truncate(false).write(true).open(path);
         let file = file.map_err(LockRefused::Io)?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
+            Ok(()) => {
+                Ok(Self { _file: file, database: database.to_owned(), index: OnceLock::new() })
+            }
             Err(TryLockError::WouldBlock) => Err(LockRefused::Taken),
             Err(TryLockError::Error(error)) => Err(LockRefused::Io(error)),
         }
+    }
+}
+
+impl FileLock {
+    /// Puts the index of the write-ahead log on stable storage, as it is now.
+    pub(crate) fn sync_index(&self) -> io::Result<()> {
+        if let Some(index) = self.index.get() {
+            return index.sync_all();
+        }
+        let index = File::open(beside(&self.database, "-shm"))?;
+        self.index.get_or_init(|| index).sync_all()
     }
 }
 
@@ -47,8 +64,9 @@ pub(crate) fn owner_only() -> OpenOptions {
     options
 }
 
-fn beside(database: &Path) -> PathBuf {
+/// The file of that suffix that belongs to the database.
+pub(crate) fn beside(database: &Path, suffix: &str) -> PathBuf {
     let mut name = database.as_os_str().to_owned();
-    name.push(".lock");
+    name.push(suffix);
     name.into()
 }

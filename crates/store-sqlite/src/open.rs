@@ -1,6 +1,8 @@
 //! Opening the file: who may, what it must be, and how its connections are set.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,13 +15,16 @@ use store::vault::Vault;
 use thiserror::Error;
 
 use crate::audit::head_is_whole;
-use crate::checkpoint::Checkpointer;
+use crate::checkpoint::{Checkpointer, WAL_BYTES_MAX};
 use crate::claim::losing;
 use crate::condition::Condition;
 use crate::keys::{KeysRefused, take_into_use};
-use crate::lock::{FileLock, LockRefused, owner_only};
+use crate::lock::{FileLock, LockRefused, beside, owner_only};
+use crate::log;
+use crate::log_anew::write_anew;
 use crate::migrate::{MIGRATIONS, MigrationRefused, SEALED_SINCE, check, migrate};
 use crate::readers::{READERS, Readers};
+use crate::soundness::Soundness;
 use crate::statistics::Gauges;
 use crate::upgrade::{give_space_back, scrub_if_due};
 use crate::writer::{Workplace, Writer};
@@ -107,6 +112,34 @@ pub enum OpenError {
         /// The key.
         id: SealingKeyId,
     },
+    /// A log that is not its own lies beside it.
+    #[error(
+        "{} was put beside the log of another database, which would spoil it: move the files with \
+         the same name and -wal or -shm behind it away, or put the database they belong to back",
+        .0.display()
+    )]
+    LogOfAnother(PathBuf),
+    /// Something of its log is missing that was on stable storage.
+    #[error(
+        "the log of {shown}, {shown}-wal, is damaged at its frame {frame}: acknowledged events are \
+         missing; put the log back as it was, or restore a backup{usable}",
+        shown = .path.display(),
+    )]
+    LogDamaged {
+        /// The database file.
+        path: PathBuf,
+        /// The first frame that is not whole.
+        frame: u32,
+        /// How to go on without what is missing, if one can.
+        usable: String,
+    },
+    /// Its log is there, and it is not.
+    #[error(
+        "{shown} is missing or empty, but its log {shown}-wal is not: put the file back, or move the \
+         log away to begin anew",
+        shown = .0.display()
+    )]
+    Gone(PathBuf),
     /// No space.
     #[error("cannot open {}: the disk is full; make space", .0.display())]
     Full(PathBuf),
@@ -132,6 +165,7 @@ pub enum OpenError {
 pub(crate) struct Opened {
     pub(crate) writer: Writer,
     pub(crate) readers: Arc<Readers>,
+    pub(crate) soundness: Soundness,
     pub(crate) gauges: Arc<Gauges>,
 }
 
@@ -142,6 +176,9 @@ pub(crate) fn open(path: &Path, vault: &Arc<Vault>) -> Result<Opened, OpenError>
         LockRefused::Taken => OpenError::Locked(path.clone()),
         LockRefused::Io(error) => of_io(path, &error),
     })?;
+    refuse_log_of_another(path)?;
+    refuse_damaged_log(path)?;
+    write_anew(&log_of(path)).map_err(|error| of_io(path, &error))?;
     // SQLite would let others read what it creates; its log and index take the file's permissions.
     owner_only()
         .create(true)
@@ -160,7 +197,7 @@ pub(crate) fn open(path: &Path, vault: &Arc<Vault>) -> Result<Opened, OpenError>
     }
     make_durable(&connection, path)?;
     migrate(&mut connection, MIGRATIONS, vault).map_err(refused)?;
-    scrub_if_due(&connection).map_err(of_sqlite)?;
+    scrub_if_due(&connection, &lock).map_err(of_sqlite)?;
     take_into_use(&connection, vault).map_err(|refused| of_keys(path, refused))?;
     if !head_is_whole(&connection).unwrap_or(false) {
         tracing::error!("the end of the audit log was altered: walk its chain to see where");
@@ -168,7 +205,7 @@ pub(crate) fn open(path: &Path, vault: &Arc<Vault>) -> Result<Opened, OpenError>
     end_sessions(&connection).map_err(of_sqlite)?;
 
     let gauges = Arc::new(Gauges::default());
-    let condition = Arc::new(Condition::default());
+    let condition = Arc::new(Condition::of(path));
     let hooked = Arc::clone(&gauges);
     connection
         .wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, pages: i32| {
@@ -183,7 +220,15 @@ pub(crate) fn open(path: &Path, vault: &Arc<Vault>) -> Result<Opened, OpenError>
         .map_err(of_thread)?;
     let readers =
         (0..READERS).map(|_| connect_reader(path)).collect::<Result<_, _>>().map_err(of_sqlite)?;
-    let readers = Readers::new(readers, Arc::clone(&lock));
+    let readers = Readers::new(readers, Arc::clone(&condition), Arc::clone(&lock));
+    let soundness = Soundness::start(
+        connect_reader(path).map_err(of_sqlite)?,
+        path,
+        Arc::clone(&gauges),
+        Arc::clone(&condition),
+        Arc::clone(&lock),
+    )
+    .map_err(of_thread)?;
     let workplace = Workplace {
         connection,
         checkpointer,
@@ -193,7 +238,7 @@ pub(crate) fn open(path: &Path, vault: &Arc<Vault>) -> Result<Opened, OpenError>
         lock,
     };
     let writer = Writer::start(workplace).map_err(of_thread)?;
-    Ok(Opened { writer, readers, gauges })
+    Ok(Opened { writer, readers, soundness, gauges })
 }
 
 /// Whether the database file holds something sealed, so that its keys must be there; not if it is
@@ -208,6 +253,9 @@ pub fn holds_sealed(path: &Path) -> Result<bool, OpenError> {
     if is_empty {
         return Ok(false);
     }
+    let path = &true_name(path).map_err(|error| of_io(path, &error))?;
+    refuse_log_of_another(path)?;
+    refuse_damaged_log_unless_in_use(path)?;
     // Not read-only: to read a log that a crash left, SQLite needs to write its index.
     let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE);
     let connection = connection.map_err(|error| of_sqlite(path, &error))?;
@@ -215,7 +263,70 @@ pub fn holds_sealed(path: &Path) -> Result<bool, OpenError> {
     Ok(version >= SEALED_SINCE)
 }
 
-fn check_sqlite_version() -> Result<(), OpenError> {
+/// Refuses a file that does not know of the log beside it: a backup that was put where another
+/// database was, whose log SQLite would play back into it. Our files say in their header that
+/// they have a log before there is one.
+pub(crate) fn refuse_log_of_another(path: &Path) -> Result<(), OpenError> {
+    let has_log = std::fs::metadata(log_of(path)).is_ok_and(|log| log.len() > 0);
+    let mut header = [0; LOG_MODE_AT.end];
+    let mut read = || File::open(path)?.read_exact(&mut header);
+    if !has_log || read().is_err() || header[LOG_MODE_AT] != WITHOUT_LOG {
+        // What cannot be read, SQLite will say more about.
+        return Ok(());
+    }
+    Err(OpenError::LogOfAnother(path.to_owned()))
+}
+
+/// Refuses what SQLite would take for less than it was: a database file that is gone, whose log it
+/// would throw away, and a log of which something is missing.
+pub(crate) fn refuse_damaged_log(path: &Path) -> Result<(), OpenError> {
+    let of_io = |error: io::Error| of_io(path, &error);
+    let (log, index) = (log_of(path), beside(path, "-shm"));
+    let is_empty = |path: &Path| path.metadata().map_or(true, |file| file.len() == 0);
+    if is_empty(path) && !is_empty(&log) {
+        return Err(OpenError::Gone(path.to_owned()));
+    }
+    let Some(gap) = log::check(&log, &index).map_err(of_io)? else { return Ok(()) };
+    let usable = gap.usable_bytes.map_or_else(String::new, |bytes| {
+        let (log, index) = (quoted(&log), quoted(&index));
+        format!("; to go on without them: truncate -s {bytes} {log} && rm {index}")
+    });
+    Err(OpenError::LogDamaged { path: path.to_owned(), frame: gap.frame, usable })
+}
+
+/// The path as one word of a shell's.
+fn quoted(path: &Path) -> String {
+    format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
+}
+
+/// [`refuse_damaged_log`] for a store that is opened beside whoever serves it. Comes before SQLite
+/// does, whose first connection makes the index anew, and with that what proves the damage.
+pub(crate) fn refuse_damaged_log_unless_in_use(path: &Path) -> Result<(), OpenError> {
+    // What was never served has no lock, and one of ours could keep the service out.
+    if !beside(path, ".lock").exists() {
+        return Ok(());
+    }
+    match FileLock::take(path) {
+        Ok(_lock) => refuse_damaged_log(path),
+        // A log that a service writes at this moment is never whole.
+        Err(LockRefused::Taken) => Ok(()),
+        Err(LockRefused::Io(error)) => Err(of_io(path, &error)),
+    }
+}
+
+/// The write-ahead log of the database.
+pub(crate) fn log_of(database: &Path) -> PathBuf {
+    beside(database, "-wal")
+}
+
+/// Where a file's header says whether it has a write-ahead log: the versions for writing and reading
+/// (SQLite's file format, 1.3.3).
+pub(crate) const LOG_MODE_AT: Range<usize> = 18..20;
+
+/// What stands there if it has none.
+pub(crate) const WITHOUT_LOG: [u8; 2] = [1, 1];
+
+pub(crate) fn check_sqlite_version() -> Result<(), OpenError> {
     if rusqlite::version_number() < SQLITE_VERSION_MIN {
         return Err(OpenError::TooOldSqlite { found: rusqlite::version() });
     }
@@ -223,7 +334,7 @@ fn check_sqlite_version() -> Result<(), OpenError> {
 }
 
 /// The file's one name, whatever links lead to it, so that its lock is one too.
-fn true_name(path: &Path) -> io::Result<PathBuf> {
+pub(crate) fn true_name(path: &Path) -> io::Result<PathBuf> {
     if let Ok(name) = path.canonicalize() {
         return Ok(name);
     }
@@ -239,7 +350,7 @@ fn true_name(path: &Path) -> io::Result<PathBuf> {
     Ok(directory.canonicalize()?.join(name))
 }
 
-fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
+pub(crate) fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
@@ -266,6 +377,8 @@ fn make_durable(connection: &Connection, path: &Path) -> Result<(), OpenError> {
     let set_and_read = || {
         connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
         connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+        // What a reader that stayed for long made of the log goes back to the disk.
+        connection.pragma_update(None, "journal_size_limit", WAL_BYTES_MAX as i64)?;
         let journal_mode: String =
             connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
         connection.pragma_update(None, "synchronous", "full")?;
@@ -301,7 +414,7 @@ fn end_sessions(connection: &Connection) -> rusqlite::Result<()> {
 pub(crate) const RELEASE_ALL: &str =
     concat!("UPDATE deliveries INDEXED BY deliveries_open SET ", losing!(), " WHERE state = 1");
 
-fn of_migration(path: &Path, refused: MigrationRefused) -> OpenError {
+pub(crate) fn of_migration(path: &Path, refused: MigrationRefused) -> OpenError {
     match refused {
         MigrationRefused::TooNew { found } => {
             OpenError::TooNew { path: path.to_owned(), found, known: MIGRATIONS.len() }
@@ -311,7 +424,7 @@ fn of_migration(path: &Path, refused: MigrationRefused) -> OpenError {
     }
 }
 
-fn of_keys(path: &Path, refused: KeysRefused) -> OpenError {
+pub(crate) fn of_keys(path: &Path, refused: KeysRefused) -> OpenError {
     let path = path.to_owned();
     match refused {
         KeysRefused::Missing(id) => OpenError::KeyMissing { path, id },
@@ -321,7 +434,7 @@ fn of_keys(path: &Path, refused: KeysRefused) -> OpenError {
     }
 }
 
-fn of_io(path: &Path, error: &io::Error) -> OpenError {
+pub(crate) fn of_io(path: &Path, error: &io::Error) -> OpenError {
     let path = path.to_owned();
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => OpenError::NoDirectory(path),
@@ -333,7 +446,7 @@ fn of_io(path: &Path, error: &io::Error) -> OpenError {
     }
 }
 
-fn of_sqlite(path: &Path, error: &rusqlite::Error) -> OpenError {
+pub(crate) fn of_sqlite(path: &Path, error: &rusqlite::Error) -> OpenError {
     let path = path.to_owned();
     let reason = error.to_string();
     match error.sqlite_error_code() {

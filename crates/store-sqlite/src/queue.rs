@@ -16,7 +16,7 @@ use crate::accept::{seal_bodies, weight};
 use crate::cancel::deliveries_and_attempts;
 use crate::catalogue::find;
 use crate::claim::{losing, open_payloads};
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::ledger::Ledger;
 use crate::record::SealedRecord;
 use crate::row::Fields;
@@ -250,10 +250,18 @@ impl Queue for SqliteStore {
                 let owner = "SELECT id, account FROM endpoints WHERE id = ?1";
                 let account = find(connection, owner, [endpoint], |row| {
                     Fields::new("endpoints", row).id("account", AccountId::from_bytes)
-                })?;
-                if let Some(account) = account {
-                    let endpoint = EndpointId::from_bytes(endpoint);
-                    lanes.push(WaitingLane { endpoint, account, due_at });
+                });
+                match account {
+                    Ok(Some(account)) => {
+                        let endpoint = EndpointId::from_bytes(endpoint);
+                        lanes.push(WaitingLane { endpoint, account, due_at });
+                    }
+                    Ok(None) => {}
+                    // Its deliveries wait; the others' must not.
+                    Err(failure @ Failure::Unreadable { .. }) => {
+                        tracing::error!(%failure, "an endpoint's deliveries cannot be claimed");
+                    }
+                    Err(failure) => return Err(failure),
                 }
             }
             Ok(lanes)

@@ -2,7 +2,8 @@
 //!
 //! Promise: a reader sees one committed state from its first row to its last, waits for no writer
 //! and keeps none waiting (write-ahead log); no more than [`READERS`] read at once, the others
-//! queue. A reader that panics gives its connection back.
+//! queue. A reader that panics gives its connection back. Whoever meets damage stops the writer: what
+//! else is on a disk that cannot be read is not known.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -10,7 +11,8 @@ use rusqlite::Connection;
 use store::StoreError;
 use tokio::sync::Semaphore;
 
-use crate::failure::Result;
+use crate::condition::Condition;
+use crate::failure::{Failure, Result};
 use crate::lock::FileLock;
 
 /// How many read at once. Reads are short and come from the system's cache: more than the cores
@@ -21,14 +23,19 @@ pub(crate) const READERS: usize = 4;
 pub(crate) struct Readers {
     idle: Mutex<Vec<Connection>>,
     turns: Arc<Semaphore>,
+    condition: Arc<Condition>,
     /// Held until the last read is done.
     _lock: Arc<FileLock>,
 }
 
 impl Readers {
-    pub(crate) fn new(connections: Vec<Connection>, lock: Arc<FileLock>) -> Arc<Self> {
+    pub(crate) fn new(
+        connections: Vec<Connection>,
+        condition: Arc<Condition>,
+        lock: Arc<FileLock>,
+    ) -> Arc<Self> {
         let turns = Arc::new(Semaphore::new(connections.len()));
-        Arc::new(Self { idle: Mutex::new(connections), turns, _lock: lock })
+        Arc::new(Self { idle: Mutex::new(connections), turns, condition, _lock: lock })
     }
 
     /// Does `work` on one committed state.
@@ -46,9 +53,15 @@ impl Readers {
         let reading = tokio::task::spawn_blocking(move || {
             let reader = Borrowed::from(&readers);
             let connection = reader.connection();
-            let snapshot = connection.unchecked_transaction()?;
-            let outcome = work(connection);
-            drop(snapshot);
+            let outcome = connection
+                .unchecked_transaction()
+                .map_err(Failure::from)
+                .and_then(|_snapshot| work(connection));
+            if let Err(failure) = &outcome
+                && failure.is_fatal()
+            {
+                readers.condition.set_broken(failure.to_string());
+            }
             drop(reader);
             drop(turn);
             outcome

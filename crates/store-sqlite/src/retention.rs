@@ -498,6 +498,6 @@ fn is_of_one_row(failure: &Failure) -> bool {
     match failure {
         Failure::Unreadable { .. } => true,
         Failure::Sqlite(error) => error.sqlite_error().is_none(),
-        Failure::Commit(_) => false,
+        Failure::Commit(_) | Failure::NoRoom => false,
     }
 }

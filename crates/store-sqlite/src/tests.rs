@@ -25,6 +25,9 @@ use crate::ledger::Ledger;
 use crate::writer::Haste;
 
 mod backlog;
+mod backup;
+mod damaged;
+mod erasing;
 mod failing;
 mod group_commit;
 mod logged;

@@ -10,7 +10,9 @@ use domain::sealing::Binding;
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, params};
 use store::vault::Vault;
 
+use crate::checkpoint::empty_log;
 use crate::keys::make_data_key;
+use crate::lock::FileLock;
 use crate::row::exchange;
 
 /// Seals every secret of a file of schema 1. Makes the first data key, also in a new file.
@@ -151,7 +153,7 @@ fn carry_chain(
 /// Writes the file anew and empties its log, if that is due after an upgrade. If the disk does not
 /// let it, that stays due: what is kept is sealed already, so serving it need not wait. Fails only
 /// for a damaged file.
-pub(crate) fn scrub_if_due(connection: &Connection) -> rusqlite::Result<()> {
+pub(crate) fn scrub_if_due(connection: &Connection, lock: &FileLock) -> rusqlite::Result<()> {
     let is_due: bool = connection.query_row(
         "SELECT EXISTS (SELECT 1 FROM meta WHERE name = 'scrub_due')",
         [],
@@ -161,7 +163,7 @@ pub(crate) fn scrub_if_due(connection: &Connection) -> rusqlite::Result<()> {
         return Ok(());
     }
     tracing::info!("the database was upgraded; writing it anew, once");
-    match scrub(connection) {
+    match scrub(connection, lock) {
         Err(error) if !is_damage(&error) => {
             tracing::error!(
                 %error,
@@ -176,23 +178,27 @@ pub(crate) fn scrub_if_due(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 /// Takes as much space again in the directory for temporary files, and in the log.
-fn scrub(connection: &Connection) -> rusqlite::Result<()> {
+fn scrub(connection: &Connection, lock: &FileLock) -> rusqlite::Result<()> {
     // The log of the upgrade must not stand beside that of the copy.
-    empty_log(connection)?;
+    empty_log_or_fail(connection, lock)?;
     // In memory the copy would be as large as the database.
     connection.pragma_update(None, "temp_store", "file")?;
     give_space_back(connection)?;
     let written = connection.execute_batch("VACUUM");
     connection.pragma_update(None, "temp_store", "memory")?;
     // What a copy that failed left in the log is space that the service needs.
-    let emptied = empty_log(connection);
+    let emptied = empty_log_or_fail(connection, lock);
     written?;
     emptied?;
     connection.execute("DELETE FROM meta WHERE name = 'scrub_due'", []).map(drop)
 }
 
-fn empty_log(connection: &Connection) -> rusqlite::Result<()> {
-    connection.wal_checkpoint_v2(None::<&str>, rusqlite::wal::CheckpointMode::TRUNCATE).map(drop)
+fn empty_log_or_fail(connection: &Connection, lock: &FileLock) -> rusqlite::Result<()> {
+    if empty_log(connection, lock)? {
+        return Ok(());
+    }
+    let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
+    Err(rusqlite::Error::SqliteFailure(busy, Some("the log could not be emptied".to_owned())))
 }
 
 fn is_damage(error: &rusqlite::Error) -> bool {

@@ -79,8 +79,8 @@ where
         let work = self.work.take().expect("a request is run once");
         match work(ledger) {
             Ok(answer) => self.brought = Some(Ok(answer)),
-            // The row is unreadable, the transaction is sound.
-            Err(failure @ Failure::Unreadable { .. }) => {
+            // The row is unreadable or not written, the transaction is sound.
+            Err(failure @ (Failure::Unreadable { .. } | Failure::NoRoom)) => {
                 self.brought = Some(Err(Verdict::from(&failure)));
             }
             Err(failure) => return Err(failure),
@@ -238,7 +238,7 @@ impl Shift {
                 self.refuse_all(&Verdict::Broken(why.to_owned()));
                 false
             }
-            None if self.closing.is_some() => match checkpointer.finish(&connection) {
+            None if self.closing.is_some() => match checkpointer.finish(&connection, &lock) {
                 Ok(()) => true,
                 Err(failure) => {
                     condition.set_broken(failure.to_string());

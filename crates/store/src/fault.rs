@@ -7,9 +7,9 @@
 //! Neighbours: the tests of `engine`.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::{SharedStore, StoreError};
 
@@ -123,7 +123,9 @@ struct Plan {
 /// A gate that calls wait at.
 #[derive(Clone, Debug)]
 struct Gate {
-    is_open: watch::Receiver<bool>,
+    /// Has no permits, and opens by being closed: those who wait go on in the order in which they
+    /// came, every time, which a watch does not promise.
+    bar: Arc<Semaphore>,
     waiting: watch::Sender<usize>,
 }
 
@@ -155,7 +157,7 @@ impl Chance {
 /// Calls that wait. They go on when it is released or dropped.
 #[derive(Debug)]
 pub struct Stall {
-    open: watch::Sender<bool>,
+    bar: Arc<Semaphore>,
     waiting: watch::Receiver<usize>,
 }
 
@@ -168,7 +170,13 @@ impl Stall {
 
     /// Lets them go on, and all that come later.
     pub fn release(self) {
-        self.open.send_replace(true);
+        drop(self);
+    }
+}
+
+impl Drop for Stall {
+    fn drop(&mut self) {
+        self.bar.close();
     }
 }
 
@@ -196,10 +204,10 @@ impl FaultStore {
 
     /// From now on calls of the method wait before they take effect, until the stall is released.
     pub fn stall(&self, method: Method) -> Stall {
-        let (open, is_open) = watch::channel(false);
+        let bar = Arc::new(Semaphore::new(0));
         let (waiting, counted) = watch::channel(0);
-        self.plan().stalled.insert(method, Gate { is_open, waiting });
-        Stall { open, waiting: counted }
+        self.plan().stalled.insert(method, Gate { bar: Arc::clone(&bar), waiting });
+        Stall { bar, waiting: counted }
     }
 
     /// Nothing goes wrong any more; calls that wait go on waiting for their [`Stall`].
@@ -239,10 +247,10 @@ impl FaultStore {
         work: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         let (gate, fault) = self.begin(method);
-        if let Some(mut gate) = gate {
+        if let Some(gate) = gate {
             gate.waiting.send_modify(|waiting| *waiting += 1);
-            // An error says that the stall was dropped, which lets go as well.
-            let _ = gate.is_open.wait_for(|open| *open).await;
+            // An error says that it is open.
+            let _ = gate.bar.acquire().await;
         }
         match fault {
             None => work.await,

@@ -11,7 +11,7 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 use toml::{Table, Value};
 
 /// Which of our crates each of our crates may use in the product.
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: [(&str, &[&str]); 10] = [
     ("domain", &[]),
     ("store", &["domain"]),
     ("store-sqlite", &["domain", "store"]),
@@ -20,21 +20,22 @@ const ARROWS: [(&str, &[&str]); 9] = [
     ("api", &["domain", "engine"]),
     ("server", &["api", "domain", "engine", "http-sender", "store", "store-sqlite"]),
     ("testkit", &["domain", "engine", "store"]),
-    ("bench", &["domain", "engine", "store"]),
+    ("bench", &["api", "domain", "engine", "http-sender", "server", "store", "store-sqlite"]),
+    ("faults", &["domain", "engine", "http-sender", "store", "testkit"]),
 ];
 
 /// Crates that no product crate may use but in its tests.
-const TEST_ONLY: [&str; 2] = ["testkit", "bench"];
+const TEST_ONLY: [&str; 3] = ["testkit", "bench", "faults"];
 
 /// Technologies, and the only crates that may know them in the product.
 const OWNED: [(&str, &[&str]); 19] = [
     ("axum", &["api", "server"]),
     ("cel", &["engine"]),
-    ("clap", &["bench", "server"]),
+    ("clap", &["bench", "faults", "server"]),
     ("getrandom", &["engine"]),
     ("h2", &["http-sender"]),
     ("hickory-resolver", &["http-sender"]),
-    ("hyper", &["bench", "http-sender", "server", "testkit"]),
+    ("hyper", &["bench", "faults", "http-sender", "server", "testkit"]),
     ("jsonschema", &["engine"]),
     ("metrics-exporter-prometheus", &["server"]),
     ("opentelemetry", &["server"]),
@@ -42,7 +43,7 @@ const OWNED: [(&str, &[&str]); 19] = [
     ("opentelemetry-otlp", &["server"]),
     ("opentelemetry_sdk", &["server"]),
     ("regex-automata", &["engine"]),
-    ("rusqlite", &["bench", "store-sqlite"]),
+    ("rusqlite", &["bench", "faults", "store-sqlite"]),
     ("rustls", &["http-sender"]),
     ("rustls-native-certs", &["http-sender"]),
     ("tokio-rustls", &["http-sender"]),

@@ -11,13 +11,15 @@ use domain::replay::{Replay, ReplayFate, ReplaySelection, ReplayState};
 use domain::testing::TEST_START;
 use domain::time::Timestamp;
 use rusqlite::params;
+use store::StoreError;
 use store::conformance::scene::note_at;
 use store::history::{EventFilter, History as _};
-use store::queue::{NewDelivery, Queue as _};
+use store::queue::{Added, NewDelivery, Queue as _};
 use store::replays::{ReplayCount, ReplayCreated, Replays as _};
 
 use super::{Scene, body};
 use crate::fates::{Fates, REPLAYS_LOOKED_AT_MAX};
+use crate::room::Room;
 use crate::row::Fields;
 
 /// Whatever was accepted, to the scene's endpoint; above every id.
@@ -243,4 +245,43 @@ async fn a_replay_begins_where_its_span_does_and_ends_soon_after_it() {
         assert_eq!((step.created, step.replay.looked_at), (wanted as usize, wanted as u64));
         assert_eq!(step.replay.state, ReplayState::Done, "{since} to {until}, in one step");
     }
+}
+
+#[tokio::test]
+async fn a_replay_takes_nothing_of_the_space_kept_for_what_was_accepted_and_waits_for_more() {
+    let scene = Scene::open().await;
+    scene.publish(1, body()).await.unwrap();
+    let end = "UPDATE deliveries SET state = 2, due_at = NULL, ended_at = 0";
+    scene.write(|ledger| ledger.file().and_then(|()| ledger.execute(end, []))).await.unwrap();
+    let selection = ReplaySelection {
+        fate: ReplayFate::All,
+        since: TEST_START,
+        until: TEST_START.plus(Duration::from_secs(1)),
+    };
+    let (id, account) = (ReplayId::from_u128(1), scene.account.id);
+    let replay = Replay::begin(id, account, scene.endpoint.id, selection, TEST_START);
+    scene.store.create_replay(replay, note_at(TEST_START)).await.unwrap();
+    let step = || scene.store.step_replay(id, vec![DeliveryId::from_u128(9)], 100, TEST_START);
+    let one_by_one = || {
+        let new = NewDelivery {
+            id: DeliveryId::from_u128(8),
+            endpoint: scene.endpoint.id,
+            leased: false,
+            ordering_key: None,
+        };
+        let event = EventId::from_u128(1);
+        scene.store.add_delivery(scene.session, account, event, new, note_at(TEST_START))
+    };
+    let set_room = |free: u64| {
+        scene.write(move |ledger| {
+            ledger.room = Room::with_free(free);
+            Ok(())
+        })
+    };
+    set_room(1 << 20).await.unwrap();
+    assert!(matches!(step().await, Err(StoreError::Unavailable(_))));
+    assert!(matches!(one_by_one().await, Err(StoreError::Unavailable(_))));
+    set_room(1 << 30).await.unwrap();
+    assert_eq!(step().await.unwrap().unwrap().created, 1);
+    assert!(matches!(one_by_one().await, Ok(Added::Created(_))));
 }
