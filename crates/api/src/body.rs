@@ -7,9 +7,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use axum::body::{Body, HttpBody};
+use axum::BoxError;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::Request;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use domain::json_depth::is_deeper_than;
 use domain::limits::JSON_DEPTH_MAX;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
@@ -161,16 +162,30 @@ async fn discard(mut body: Body) {
 async fn read(body: Body, bytes_max: usize) -> Result<Bytes, BodyRefusal> {
     // A body that announces too much is refused before any of it is kept.
     if body.size_hint().lower() > bytes_max as u64 {
-        discard(body).await;
+        Box::pin(discard(body)).await;
         return Err(BodyRefusal::TooLarge(bytes_max));
     }
-    let collected = Limited::new(body, bytes_max).collect();
+    let collected = collect(Limited::new(body, bytes_max));
     match tokio::time::timeout(BODY_ARRIVES_WITHIN, collected).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Ok(body)) => Ok(body),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(BodyRefusal::TooLarge(bytes_max)),
         Ok(Err(_)) => Err(BodyRefusal::Broken),
         Err(_) => Err(BodyRefusal::TooSlow),
     }
+}
+
+/// Reads a body to its end. One that comes in one piece, as almost all do, is that piece.
+async fn collect(mut body: Limited<Body>) -> Result<Bytes, BoxError> {
+    let mut pieces = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        // Trailers say nothing that is asked for here.
+        let Ok(piece) = frame?.into_data() else { continue };
+        if pieces.is_empty() && body.is_end_stream() {
+            return Ok(piece);
+        }
+        pieces.extend_from_slice(&piece);
+    }
+    Ok(pieces.freeze())
 }
 
 /// Whether the content type is `application/json` or a `+json` type (RFC 6839), parameters aside.
@@ -182,9 +197,11 @@ fn says_json(headers: &HeaderMap) -> bool {
     let Ok(value) = value.to_str() else {
         return false;
     };
-    let media_type = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    media_type == "application/json"
-        || (media_type.starts_with("application/") && media_type.ends_with("+json"))
+    let media_type = value.split(';').next().unwrap_or_default().trim();
+    let (kind, subtype) = media_type.split_once('/').unwrap_or_default();
+    let suffix = subtype.rsplit('+').next().filter(|suffix| suffix.len() < subtype.len());
+    kind.eq_ignore_ascii_case("application")
+        && suffix.unwrap_or(subtype).eq_ignore_ascii_case("json")
 }
 
 /// Whether the body is said to be anything but what it is (RFC 9110, 8.4).

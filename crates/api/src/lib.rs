@@ -11,12 +11,14 @@
 
 #![warn(missing_docs)]
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
 use engine::Engine;
 use engine::entropy::{PooledEntropy, SharedEntropy, SystemEntropy};
+use futures_util::FutureExt as _;
+use tower::service_fn;
 use utoipa_axum::router::OpenApiRouter;
 
 mod body;
@@ -61,10 +63,12 @@ pub(crate) struct ApiState {
 /// Every route of every surface.
 pub fn router(engine: Engine, settings: ApiSettings) -> Router {
     let state = ApiState { engine, settings: Arc::new(settings) };
-    Router::from(routes())
-        .fallback(problem::unknown_path)
-        .layer(from_fn_with_state(state.clone(), to_the_end::serve))
-        .with_state(state)
+    let routes = Router::from(routes()).fallback(problem::unknown_path).with_state(state.clone());
+    // Before all routes and not a layer around each, which would cost every request more boxes.
+    let serve = service_fn(move |request| {
+        to_the_end::serve(state.clone(), request, routes.clone()).map(Ok::<_, Infallible>)
+    });
+    Router::new().route_service(platform::publish::PATH, serve.clone()).fallback_service(serve)
 }
 
 /// The OpenAPI document of every route in [`router`].

@@ -32,7 +32,7 @@ mod keys;
 mod operations;
 pub(crate) mod parameters;
 mod path_id;
-mod publish;
+pub(crate) mod publish;
 pub(crate) mod rate_limit;
 mod refusals;
 mod replays;

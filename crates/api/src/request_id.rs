@@ -8,6 +8,7 @@ use std::fmt;
 
 use axum::extract::FromRequestParts;
 use axum::response::Response;
+use domain::id::hex_digits;
 use engine::entropy::Entropy;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue};
@@ -51,7 +52,7 @@ impl RequestId {
 
     /// Puts the id on the answer.
     pub(crate) fn mark(self, answer: &mut Response) {
-        let value = HeaderValue::from_str(&self.to_string()).expect("hex digits are a value");
+        let value = HeaderValue::from_bytes(&hex_digits(self.0)).expect("hex digits are a value");
         answer.headers_mut().insert(X_REQUEST_ID, value);
     }
 }

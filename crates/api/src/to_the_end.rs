@@ -7,28 +7,27 @@
 //! bodies arrive within [`crate::body::BODY_ARRIVES_WITHIN`] or not at all, and the engine bounds
 //! its own work.
 
+use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::Router;
+use axum::extract::Request;
 use axum::response::Response;
 use engine::{EngineError, ErrorCode};
 use futures_util::FutureExt as _;
 use http::Method;
+use tower::Service as _;
 
+use crate::platform::publish;
 use crate::platform::rate_limit::Standing;
 use crate::problem::{self, Problem};
 use crate::request_id::RequestId;
 use crate::{ApiState, jogg_v2, konpro_v1};
 
-/// Layer: gives the request its id, serves it in a task of its own, logs under that id what went
-/// wrong inside, and says how the key's limit stands.
-pub(crate) async fn serve(
-    State(state): State<ApiState>,
-    mut request: Request,
-    next: Next,
-) -> Response {
+/// Gives the request its id, serves it in a task of its own, logs under that id what went wrong
+/// inside, and says how the key's limit stands.
+pub(crate) async fn serve(state: ApiState, mut request: Request, mut routes: Router) -> Response {
     let id = RequestId::new(&*state.settings.entropy);
     request.extensions_mut().insert(id);
     let standing = Standing::default();
@@ -36,12 +35,13 @@ pub(crate) async fn serve(
     let (surface, uri) = (Surface::of(request.uri().path()), request.uri().clone());
     let served = if is_publish(&request) {
         // A handler's own state goes with it, and what it shares is behind locks that bear it.
-        AssertUnwindSafe(next.run(request))
+        AssertUnwindSafe(publish::answer(state.clone(), request))
             .catch_unwind()
             .await
             .map_err(|_| "it panicked".to_owned())
     } else {
-        tokio::spawn(next.run(request)).await.map_err(|error| error.to_string())
+        let served = tokio::spawn(routes.call(request)).await;
+        served.map(into_answer).map_err(|error| error.to_string())
     };
     let mut answer = match served {
         Ok(answer) if surface == Surface::Platform => problem::complete(answer, id),
@@ -66,9 +66,14 @@ pub(crate) async fn serve(
 }
 
 /// Whether the request publishes an event: the one kind that may be given up at any point, because
-/// the engine finds what it left behind, and the one that is too frequent for a task of its own.
+/// the engine finds what it left behind, and the one that is too frequent for a task of its own and
+/// for a search for its route.
 fn is_publish(request: &Request) -> bool {
-    request.method() == Method::POST && request.uri().path() == "/api/v1/events"
+    request.method() == Method::POST && request.uri().path() == publish::PATH
+}
+
+fn into_answer(served: Result<Response, Infallible>) -> Response {
+    served.unwrap_or_else(|never| match never {})
 }
 
 /// What went wrong inside while a request was served: on its way to the log, in the extensions of

@@ -1,7 +1,8 @@
 //! The port through which the engine learns the time of day.
 //!
 //! Waiting is `tokio::time`, which tests pause; this is only for instants that are stored or
-//! shown. [`SystemClock`] is the one place in the product that reads the wall clock.
+//! shown. [`SystemClock`] is the one place in the product that reads the wall clock; what serves goes by
+//! one that makes its steps good slowly (`server::clock`).
 
 use std::sync::Arc;
 
@@ -9,8 +10,14 @@ use domain::time::Timestamp;
 
 /// Tells the time of day.
 pub trait Clock: Send + Sync {
-    /// Now, UTC.
+    /// Now, UTC: what everything stored, shown and waited for goes by.
     fn now(&self) -> Timestamp;
+
+    /// What others take for now: what they compare with their own clocks. Differs from [`Self::now`]
+    /// only while a clock makes good a step that the machine's was set by.
+    fn told(&self) -> Timestamp {
+        self.now()
+    }
 }
 
 /// A clock, shared.

@@ -14,15 +14,20 @@ use domain::endpoint::{Endpoint, EndpointStatus};
 use domain::health::disabled_at_once;
 use domain::rendering::{Content, Header, render_headers};
 use store::queue::{AttemptRecord, Claimed, Recorded};
+use tokio::time::timeout;
 
 use crate::Engine;
 use crate::dispatch::Started;
 use crate::record::Work;
-use crate::registry::endpoint_of;
+use crate::registry::{RosterAtHand, endpoint_of};
 use crate::sender::Request;
 use crate::trace;
 
-/// When a delivery that must be attempted alone is claimed again if another is just now.
+/// How long a delivery that must be attempted alone waits for another that is just now: many answers
+/// of a healthy receiver. It holds a slot meanwhile.
+const ALONE_WAIT_MAX: Duration = Duration::from_millis(250);
+
+/// When it is claimed again if that was not long enough.
 const ALONE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 impl Engine {
@@ -40,28 +45,15 @@ impl Engine {
 
     /// Makes the attempt, if one is to be made; answers what is to be written down.
     async fn work_of(&self, claimed: &Claimed) -> Option<Work> {
-        if self.withdrawn().has(claimed.lease.delivery) {
-            return None;
-        }
-        let roster = match self.registry().roster(claimed.account).await {
+        let roster = match self.roster_to_attempt(claimed).await {
             Ok(roster) => roster,
-            Err(error) => {
-                tracing::warn!(%error, delivery = %claimed.lease.delivery, "could not read the endpoint");
-                return Some(Work::give_back(claimed));
-            }
+            Err(instead) => return instead,
         };
-        let endpoint = roster.as_deref().and_then(|roster| endpoint_of(roster, claimed.endpoint));
-        let Some(endpoint) = endpoint else {
-            // Deleted: its deliveries are cancelled, and with them the lease.
-            return None;
-        };
-        if endpoint.status != EndpointStatus::Enabled {
-            return Some(Work::give_back(claimed));
-        }
+        let endpoint = endpoint_of(&roster, claimed.endpoint)?;
         match handle(claimed.lost_claims) {
             Handling::Attempt => Some(self.attempt(claimed, endpoint).await),
-            Handling::Trial => self.attempt_on_trial(claimed, endpoint).await,
-            Handling::TrialAlone => self.attempt_alone(claimed, endpoint).await,
+            Handling::Trial => self.attempt_on_trial(claimed).await,
+            Handling::TrialAlone => self.attempt_alone(claimed).await,
             Handling::SetAside => {
                 tracing::error!(
                     delivery = %claimed.lease.delivery,
@@ -70,43 +62,78 @@ impl Engine {
                     claims = claimed.lost_claims,
                     "set aside: its attempts end without an outcome; replay it once this is mended"
                 );
-                self.note_exhausted(endpoint, claimed, EndReason::SetAside).await;
-                Some(Work::set_aside(claimed))
+                let note = self.note_of_exhausting(endpoint, claimed, EndReason::SetAside);
+                Some(Work::set_aside(claimed).noting(note))
             }
         }
     }
 
+    /// The account's endpoints, if that of the delivery takes attempts now; otherwise what to do
+    /// instead.
+    async fn roster_to_attempt(
+        &self,
+        claimed: &Claimed,
+    ) -> Result<Arc<RosterAtHand>, Option<Work>> {
+        let roster = match self.registry().roster(claimed.account).await {
+            Ok(roster) => roster,
+            Err(error) => {
+                tracing::warn!(%error, delivery = %claimed.lease.delivery, "could not read the endpoint");
+                return Err(Some(Work::give_back(claimed)));
+            }
+        };
+        if self.withdrawn().has(claimed.lease.delivery) {
+            return Err(None);
+        }
+        // Deleted: its deliveries are cancelled, and with them the lease.
+        let roster = roster.ok_or(None)?;
+        let endpoint = endpoint_of(&roster, claimed.endpoint).ok_or(None)?;
+        if endpoint.status == EndpointStatus::Enabled {
+            Ok(roster)
+        } else {
+            Err(Some(Work::give_back(claimed)))
+        }
+    }
+
     /// Makes the attempt while no other delivery must be alone; until its outcome is written down,
-    /// none is. Whoever finds another makes room, and is claimed again.
-    async fn attempt_alone(&self, claimed: &Claimed, endpoint: &Endpoint) -> Option<Work> {
-        let Ok(alone) = Arc::clone(self.dispatch().alone()).try_acquire_owned() else {
+    /// none is. Whoever waits too long for another makes room, and is claimed again.
+    async fn attempt_alone(&self, claimed: &Claimed) -> Option<Work> {
+        let alone = Arc::clone(self.dispatch().alone()).acquire_owned();
+        let Ok(Ok(alone)) = timeout(ALONE_WAIT_MAX, alone).await else {
             return Some(Work::give_back_until(
                 claimed,
                 self.clock().now().plus(ALONE_AGAIN_AFTER),
             ));
         };
-        let work = self.attempt_on_trial(claimed, endpoint).await?;
+        let work = self.attempt_on_trial(claimed).await?;
         Some(work.holding(alone))
     }
 
     /// Makes the attempt after announcing it in storage.
-    async fn attempt_on_trial(&self, claimed: &Claimed, endpoint: &Endpoint) -> Option<Work> {
+    async fn attempt_on_trial(&self, claimed: &Claimed) -> Option<Work> {
         match self.store().begin_trial(claimed.lease).await {
-            Ok(Recorded::Applied) => Some(self.attempt(claimed, endpoint).await),
+            Ok(Recorded::Applied) => {}
             Ok(Recorded::LeaseLost) => {
                 self.metrics().lease_lost();
-                None
+                return None;
             }
             Err(error) => {
                 tracing::warn!(%error, delivery = %claimed.lease.delivery, "could not begin a trial");
-                Some(Work::give_back(claimed))
+                return Some(Work::give_back(claimed));
             }
+        }
+        // Looked for again: the endpoint may have changed, and its owner been answered, meanwhile.
+        match self.roster_to_attempt(claimed).await {
+            Ok(roster) => {
+                let endpoint = endpoint_of(&roster, claimed.endpoint)?;
+                Some(self.attempt(claimed, endpoint).await)
+            }
+            Err(instead) => instead,
         }
     }
 
     async fn attempt(&self, claimed: &Claimed, endpoint: &Endpoint) -> Work {
         let payload = &claimed.payload;
-        let number = claimed.attempts + 1;
+        let number = claimed.attempts.saturating_add(1);
         let at = self.clock().now();
         let standard_headers =
             !self.settings().without_standard_headers.contains(&endpoint.contract);
@@ -117,7 +144,9 @@ impl Engine {
             body: &payload.body,
             trace: span.map(|span| span.context()),
         };
-        let headers = render_headers(endpoint, &content, at, standard_headers);
+        // Receivers refuse what is signed at another time than theirs.
+        let signed_at = self.clock().told();
+        let headers = render_headers(endpoint, &content, signed_at, standard_headers);
         let request_head = request_head(endpoint, &headers);
         let exchange = self
             .sender()
@@ -158,9 +187,6 @@ impl Engine {
             // The next attempt will hear the same.
             tracing::warn!(%error, endpoint = %endpoint.id, "could not disable");
         }
-        if let Transition::Exhausted(reason) = transition {
-            self.note_exhausted(endpoint, claimed, reason).await;
-        }
         let attempt = Attempt {
             number,
             at,
@@ -172,7 +198,13 @@ impl Engine {
             next_at: transition.next_at(),
         };
         let record = AttemptRecord { lease: claimed.lease, attempt, transition };
-        Work::record(claimed, record)
+        let work = Work::record(claimed, record);
+        match transition {
+            Transition::Exhausted(reason) => {
+                work.noting(self.note_of_exhausting(endpoint, claimed, reason))
+            }
+            Transition::Delivered | Transition::RetryAt(_) => work,
+        }
     }
 }
 

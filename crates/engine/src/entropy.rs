@@ -89,10 +89,16 @@ impl Dice {
         *last_id
     }
 
-    /// Lets the ids to come be greater than `last_id`.
+    /// Lets the ids to come be greater than `last_id`, and others than those that were counted up
+    /// from it while the clock was behind, by an earlier process or by another engine: they begin
+    /// anywhere in the next millisecond.
     pub(crate) fn go_on_after(&self, last_id: u128) {
+        let mut random = [0; 10];
+        self.pooled.fill(&mut random);
+        let millis = u64::try_from(last_id >> 80).expect("48 bits are left");
+        let beyond = uuid_v7(millis + 1, &random);
         let mut own = self.last_id.lock().unwrap_or_else(PoisonError::into_inner);
-        *own = last_id.max(*own);
+        *own = beyond.max(*own);
     }
 
     /// The id of a new span; never 0 (W3C Trace Context, section 3.2.2.4).
@@ -129,6 +135,23 @@ mod tests {
             let id = dice.id(Timestamp::from_millis(millis));
             assert!(id > last && (id | 1) > (last | 1));
             last = id;
+        }
+    }
+
+    #[test]
+    fn whoever_goes_on_after_an_id_while_the_clock_is_behind_draws_none_that_another_drew() {
+        let behind = Timestamp::from_millis(3);
+        let first = Dice::new(Arc::new(SystemEntropy));
+        let newest = first.id(Timestamp::from_millis(1_000));
+        let mut drawn: std::collections::HashSet<u128> =
+            (0..100).map(|_| first.id(behind)).collect();
+        for _ in 0..3 {
+            let next = Dice::new(Arc::new(SystemEntropy));
+            next.go_on_after(newest);
+            for _ in 0..100 {
+                let id = next.id(behind);
+                assert!(id > newest && drawn.insert(id));
+            }
         }
     }
 

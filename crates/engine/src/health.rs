@@ -300,23 +300,37 @@ impl Engine {
         Err(StoreError::Unavailable("the account changes too fast just now".to_owned()))
     }
 
-    /// Notes that a delivery to the endpoint was given up, once an hour.
-    pub(crate) async fn note_exhausted(
+    /// What is to be noted of a delivery to the endpoint that is given up.
+    pub(crate) fn note_of_exhausting(
         &self,
         endpoint: &Endpoint,
         claimed: &Claimed,
         reason: EndReason,
-    ) {
+    ) -> AuditNote {
+        let deed = Deed { at: self.clock().now(), actor: Actor::System };
+        let streak = self.streak(endpoint);
+        deed.endpoint_exhausting(endpoint, claimed, reason, streak.as_ref())
+    }
+
+    /// Notes what was given up at these endpoints, in one step; once an hour for each.
+    pub(crate) async fn note_exhausting(&self, given_up: Vec<(EndpointId, &AuditNote)>) {
         let now = self.clock().now();
-        if !self.health().exhausting().begin(endpoint.id, now) {
+        let (endpoints, notes): (Vec<_>, Vec<_>) = given_up
+            .into_iter()
+            .filter(|(endpoint, _)| self.health().exhausting().begin(*endpoint, now))
+            .map(|(endpoint, note)| (endpoint, note.clone()))
+            .unzip();
+        if notes.is_empty() {
             return;
         }
-        let deed = Deed { at: now, actor: Actor::System };
-        let streak = self.streak(endpoint);
-        let note = deed.endpoint_exhausting(endpoint, claimed, reason, streak.as_ref());
-        if let Err(error) = self.note_for_notice(note).await {
-            tracing::warn!(%error, endpoint = %endpoint.id, "could not note a delivery given up");
-            self.health().exhausting().forget(&endpoint.id);
+        match self.store().note(notes).await {
+            Ok(()) => self.wake_announcer(),
+            Err(error) => {
+                tracing::warn!(%error, "could not note deliveries given up");
+                for endpoint in endpoints {
+                    self.health().exhausting().forget(&endpoint);
+                }
+            }
         }
     }
 

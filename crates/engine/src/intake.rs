@@ -66,7 +66,7 @@ impl Intake {
         let kib = u32::try_from(kib).unwrap_or(u32::MAX).min(WAITING_KIB_MAX);
         let room = match self.room.try_acquire_many(kib) {
             Ok(room) => room,
-            Err(_) => tokio::time::timeout(WAIT_MAX, self.room.acquire_many(kib))
+            Err(_) => Box::pin(tokio::time::timeout(WAIT_MAX, self.room.acquire_many(kib)))
                 .await
                 .ok()
                 .and_then(Result::ok)

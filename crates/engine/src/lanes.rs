@@ -17,7 +17,7 @@
 //! closed nothing waits for it in memory, and what does is given back to storage; and its attempts
 //! begin no faster than its pace allows. Neighbour: [`crate::dispatch`] drives it.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use domain::attempt::Outcome;
@@ -30,11 +30,13 @@ use store::queue::{Claimed, Lease};
 
 use self::classes::{Class, Each, Share, Turns};
 use self::hosts::{HostId, Hosts};
+use self::ids::IdMap;
 use self::standings::Standings;
 
 mod claims;
 mod classes;
 mod hosts;
+mod ids;
 mod standings;
 mod starts;
 pub(crate) mod view;
@@ -67,20 +69,20 @@ pub(crate) struct LaneLimits {
 /// The dispatcher's state.
 pub(crate) struct Lanes {
     limits: LaneLimits,
-    by_endpoint: HashMap<EndpointId, Lane>,
+    by_endpoint: IdMap<EndpointId, Lane>,
     /// For each class, the lanes that may start something, in the order of their turns.
     turns: Each<Turns>,
     share: Share,
     hosts: Hosts,
     standings: Standings,
     /// For each account, when storage holds something for a lane that wants to claim it.
-    stored: HashMap<AccountId, BTreeSet<(Timestamp, EndpointId)>>,
+    stored: IdMap<AccountId, BTreeSet<(Timestamp, EndpointId)>>,
     /// For each account in `stored`, the earliest of its instants.
     stored_accounts: BTreeSet<(Timestamp, AccountId)>,
     /// Nothing starts and nothing is claimed any more.
     is_halted: bool,
     in_all: Held,
-    by_account: HashMap<AccountId, Held>,
+    by_account: IdMap<AccountId, Held>,
     /// Leases of deliveries that are to wait in storage: as many as were in memory, at most.
     returned: Vec<Returned>,
     /// Breakers that changed, to be told: at most a few for each attempt that ended.
@@ -200,16 +202,16 @@ impl Lanes {
     pub(crate) fn new(limits: LaneLimits) -> Self {
         Self {
             limits,
-            by_endpoint: HashMap::new(),
+            by_endpoint: IdMap::default(),
             turns: Each::default(),
             share: Share::default(),
             hosts: Hosts::new(limits.per_host),
             standings: Standings::default(),
-            stored: HashMap::new(),
+            stored: IdMap::default(),
             stored_accounts: BTreeSet::new(),
             is_halted: false,
             in_all: Held::default(),
-            by_account: HashMap::new(),
+            by_account: IdMap::default(),
             returned: Vec::new(),
             changes: Vec::new(),
             oldest_due_at: None,

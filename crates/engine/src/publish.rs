@@ -4,7 +4,6 @@
 //! stable storage. The producer's `data` is looked at, never rewritten. Neighbours: `store` makes
 //! it durable, [`crate::dispatch`] gets what was born leased, without reading it back.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -76,6 +75,10 @@ const MATCHES_MAX: usize = 8;
 /// waiting: some 20 ms of storage.
 const STEP_ROWS_MAX: usize = 2_000;
 
+/// Deliveries for which room is made before an event is matched: what most events owe, and little
+/// to waste on one that filters keep from thousands of endpoints.
+const DELIVERIES_EXPECTED_MAX: usize = 16;
+
 /// An event checked and ready to be matched.
 struct Ready {
     roster: Arc<RosterAtHand>,
@@ -92,11 +95,6 @@ struct Ready {
 }
 
 impl Ready {
-    /// Most rows that accepting it writes.
-    fn rows_max(&self) -> usize {
-        1 + self.roster.subscribers(&self.event.event_type).count()
-    }
-
     /// Refuses a test event whose endpoint gets nothing, as the roster has it.
     fn check_only(&self) -> Result<(), EngineError> {
         self.only.map_or(Ok(()), |only| check_testable(endpoint_of(&self.roster, only)))
@@ -110,6 +108,17 @@ type Answer = Result<Published, EngineError>;
 struct Waiting {
     at: usize,
     ready: Ready,
+    /// Most rows that accepting it writes.
+    rows_max: usize,
+    /// What it owes, once it is matched.
+    deliveries: Deliveries,
+}
+
+impl Waiting {
+    fn new(at: usize, ready: Ready) -> Self {
+        let rows_max = 1 + ready.roster.subscribers(&ready.event.event_type).count();
+        Self { at, ready, rows_max, deliveries: Deliveries::default() }
+    }
 }
 
 /// The deliveries of an event that is being accepted.
@@ -145,12 +154,13 @@ impl Engine {
             let repetition = idempotency.as_ref().map(|it| Repetition::new(&publish, it));
             let mut ready = match (self.check_event(scope, publish).await, repetition) {
                 (Err(refusal), Some(repetition)) if refusal.code() == ErrorCode::Invalid => {
-                    return self.first_answer(scope, repetition).await?.ok_or(refusal);
+                    // Boxed, as is whatever else is seldom needed, so that publishing takes little memory.
+                    return Box::pin(self.first_answer(scope, repetition)).await?.ok_or(refusal);
                 }
                 (checked, _) => checked?,
             };
             ready.idempotency = idempotency;
-            self.accept(vec![ready]).await.pop().expect("one event, one answer")
+            self.accept([ready]).await.pop().expect("one event, one answer")
         };
         answer.await.inspect_err(|error| self.metrics().refused(error))
     }
@@ -198,7 +208,7 @@ impl Engine {
         let mut ready = self.check_event(scope, publish).await?;
         ready.only = Some(endpoint.id);
         ready.check_only()?;
-        self.accept(vec![ready]).await.pop().expect("one event, one answer")
+        self.accept([ready]).await.pop().expect("one event, one answer")
     }
 
     async fn check_event(&self, scope: Scope, publish: Publish) -> Result<Ready, EngineError> {
@@ -231,7 +241,7 @@ impl Engine {
             account: roster.account.id,
             event_type,
             timestamp: Timestamp::from_seconds(
-                publish.timestamp.unwrap_or_else(|| accepted_at.as_seconds()),
+                publish.timestamp.unwrap_or_else(|| self.clock().told().as_seconds()),
             ),
             entity_ids,
             accepted_at,
@@ -265,30 +275,30 @@ impl Engine {
             Err(_) => self.registry().account_named(name).await?,
         };
         let id = id.ok_or_else(unknown)?;
-        scope.check(id, &format!("account `{}`", shorten(name)))?;
+        scope.check(id, "account").map_err(|_| unknown())?;
         self.registry().roster(id).await?.ok_or_else(unknown)
     }
 
     /// Accepts events, matching those again whose account's endpoints changed meanwhile. Answers
     /// in order.
-    async fn accept(&self, ready: Vec<Ready>) -> Vec<Result<Published, EngineError>> {
-        let mut answers: Vec<Option<Answer>> = ready.iter().map(|_| None).collect();
-        let mut left: VecDeque<Waiting> =
-            ready.into_iter().enumerate().map(|(at, ready)| Waiting { at, ready }).collect();
+    async fn accept(&self, ready: impl IntoIterator<Item = Ready>) -> Vec<Answer> {
+        let ready = ready.into_iter().enumerate();
+        let mut left: Vec<Waiting> = ready.map(|(at, ready)| Waiting::new(at, ready)).collect();
+        let mut answers: Vec<Option<Answer>> = left.iter().map(|_| None).collect();
         for _ in 0..MATCHES_MAX {
             let mut changed = Vec::new();
             while !left.is_empty() {
                 let step = take_step(&mut left);
                 changed.extend(self.accept_step(step, &mut answers).await);
             }
-            for Waiting { at, mut ready } in changed {
+            for Waiting { at, mut ready, .. } in changed {
                 let account = ready.event.account;
                 self.registry().forget(account);
                 match self.registry().roster(account).await {
                     Ok(Some(roster)) => {
                         ready.roster = roster;
                         match ready.check_only() {
-                            Ok(()) => left.push_back(Waiting { at, ready }),
+                            Ok(()) => left.push(Waiting::new(at, ready)),
                             Err(error) => answers[at] = Some(Err(error)),
                         }
                     }
@@ -305,7 +315,7 @@ impl Engine {
     /// Accepts some events in one step and answers them; those to be matched again come back.
     async fn accept_step(
         &self,
-        step: Vec<Waiting>,
+        mut step: Vec<Waiting>,
         answers: &mut [Option<Answer>],
     ) -> Vec<Waiting> {
         let refuse = |step: Vec<Waiting>, answers: &mut [Option<Answer>], error: &EngineError| {
@@ -318,35 +328,30 @@ impl Engine {
             return refuse(step, answers, &EngineError::unavailable("shutting down"));
         }
         let bytes = step.iter().map(|waiting| waiting.ready.data.len()).sum();
-        let rows = step.iter().map(|waiting| waiting.ready.rows_max()).sum();
+        let rows = step.iter().map(|waiting| waiting.rows_max).sum();
         let admitted = match self.intake().admit(bytes, rows).await {
             Ok(admitted) => admitted,
             Err(error) => return refuse(step, answers, &error),
         };
         let session = self.session();
         let mut new = Vec::with_capacity(step.len());
-        let mut matched = Vec::with_capacity(step.len());
-        for mut waiting in step {
+        for waiting in &mut step {
             waiting.ready.birth.is_submitted = true;
-            let (event, deliveries) = self.match_event(&waiting.ready, session);
-            new.push(event);
-            matched.push((waiting, deliveries));
+            new.push(self.match_event(waiting, session));
         }
         let accepted = self.store().accept(session, new).await;
-        for (waiting, _) in &mut matched {
+        for waiting in &mut step {
             waiting.ready.birth.is_submitted = false;
         }
         let accepted = match accepted {
             Ok(accepted) => accepted,
-            Err(error) => {
-                // What was born may be durable all the same: its places say so when dropped.
-                let step = matched.into_iter().map(|(waiting, _)| waiting).collect();
-                return refuse(step, answers, &error.into());
-            }
+            // What was born may be durable all the same: its places say so when dropped.
+            Err(error) => return refuse(step, answers, &error.into()),
         };
         drop(admitted);
         let mut changed = Vec::new();
-        for ((waiting, deliveries), accepted) in matched.into_iter().zip(accepted) {
+        for (mut waiting, accepted) in step.into_iter().zip(accepted) {
+            let deliveries = std::mem::take(&mut waiting.deliveries);
             answers[waiting.at] = Some(match accepted {
                 Accepted::New => Ok(self.accepted(&waiting.ready, deliveries)),
                 Accepted::Repeated { event, deliveries: owed } => {
@@ -396,7 +401,8 @@ impl Engine {
     }
 
     /// Matches, renders, and reserves places in memory for the deliveries that find room.
-    fn match_event(&self, ready: &Ready, session: SessionId) -> (NewEvent, Deliveries) {
+    fn match_event(&self, waiting: &mut Waiting, session: SessionId) -> NewEvent {
+        let Waiting { ready, rows_max, deliveries, .. } = waiting;
         let Ready { roster, event, data, idempotency, only, .. } = ready;
         let ids = if roster.wants_entities { data_ids(data) } else { Vec::new() };
         let matchable = Matchable {
@@ -413,16 +419,17 @@ impl Engine {
             trace: event.trace,
             body: body.clone(),
         });
+        let expected = (*rows_max - 1).min(DELIVERIES_EXPECTED_MAX);
         let mut new = NewEvent {
             event: event.clone(),
             body,
             data: rendered.data,
-            deliveries: Vec::new(),
+            deliveries: Vec::with_capacity(expected),
             not_made: Vec::new(),
             roster_version: roster.version,
             idempotency: idempotency.clone(),
         };
-        let mut deliveries = Deliveries::default();
+        deliveries.born.reserve_exact(expected);
         let mut verdicts = Verdicts::new(self.registry().filters(), Subject::of(event, data));
         let only_one = only.and_then(|only| endpoint_of(roster, only));
         let subscribers = roster.subscribers(&event.event_type).filter(|_| only.is_none());
@@ -469,7 +476,7 @@ impl Engine {
             };
             deliveries.born.push((claimed, place));
         }
-        (new, deliveries)
+        new
     }
 }
 
@@ -486,17 +493,15 @@ fn check_testable(endpoint: Option<&Endpoint>) -> Result<(), EngineError> {
 }
 
 /// Takes as many events as one step may have.
-fn take_step(left: &mut VecDeque<Waiting>) -> Vec<Waiting> {
+fn take_step(left: &mut Vec<Waiting>) -> Vec<Waiting> {
     let mut rows = 0;
-    let mut step = Vec::with_capacity(left.len().min(STEP_ROWS_MAX));
-    while let Some(next) = left.front() {
-        rows += next.ready.rows_max();
-        if rows > STEP_ROWS_MAX && !step.is_empty() {
-            break;
-        }
-        step.extend(left.pop_front());
-    }
-    step
+    let fits = |waiting: &&Waiting| {
+        rows += waiting.rows_max;
+        rows <= STEP_ROWS_MAX
+    };
+    let count = left.iter().take_while(fits).count().max(1);
+    let rest = left.split_off(count.min(left.len()));
+    std::mem::replace(left, rest)
 }
 
 /// When deliveries are due first, if that is ahead.

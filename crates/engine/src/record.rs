@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use domain::attempt::Attempt;
+use domain::audit::AuditNote;
 use domain::delivery::Transition;
 use domain::id::{AccountId, EndpointId};
 use domain::time::Timestamp;
@@ -33,6 +34,8 @@ pub(crate) struct Work {
     /// Whether its end makes another claimable.
     is_ordered: bool,
     kind: WorkKind,
+    /// What is noted once this is written down; not if the lease was lost meanwhile.
+    note: Option<Box<AuditNote>>,
     /// Kept until this is written down.
     _alone: Option<OwnedSemaphorePermit>,
 }
@@ -73,9 +76,14 @@ impl Work {
         Self { _alone: Some(alone), ..self }
     }
 
+    /// The same work, with what is to be noted of it.
+    pub(crate) fn noting(self, note: AuditNote) -> Self {
+        Self { note: Some(Box::new(note)), ..self }
+    }
+
     fn of(claimed: &Claimed, kind: WorkKind) -> Self {
         let Claimed { endpoint, account, is_ordered, .. } = *claimed;
-        Self { endpoint, account, is_ordered, kind, _alone: None }
+        Self { endpoint, account, is_ordered, kind, note: None, _alone: None }
     }
 
     /// The attempt that was made, if one was.
@@ -172,35 +180,42 @@ impl Engine {
             }
         }
         if !suspects.is_empty() {
-            self.store().set_aside(suspects, now).await?;
-            for work in set_aside {
-                self.claim_next_in_order(work);
-            }
+            let answers = self.store().set_aside(suspects, now).await?;
+            self.ended(set_aside.into_iter().zip(answers)).await;
         }
         if records.is_empty() {
             return Ok(());
         }
         let transitions: Vec<Transition> = records.iter().map(|record| record.transition).collect();
         let answers = self.store().record(records).await?;
+        let mut ended = Vec::with_capacity(answers.len());
         for ((work, transition), answer) in recorded.into_iter().zip(transitions).zip(answers) {
             match (answer, transition) {
                 (Recorded::Applied, Transition::RetryAt(due_at)) => {
                     self.dispatch().note_stored(work.endpoint, work.account, due_at);
                 }
-                (Recorded::Applied, Transition::Delivered | Transition::Exhausted(_)) => {
-                    self.claim_next_in_order(work);
-                }
-                (Recorded::LeaseLost, _) => self.metrics().lease_lost(),
+                (answer, _) => ended.push((work, answer)),
             }
         }
+        self.ended(ended).await;
         Ok(())
     }
 
-    /// A delivery ended: what waited behind it, if anything did, is claimable now.
-    fn claim_next_in_order(&self, work: &Work) {
-        if work.is_ordered {
-            self.dispatch().note_stored(work.endpoint, work.account, self.clock().now());
+    /// Deliveries ended, unless their leases were lost: what waited behind them, if anything did, is
+    /// claimable now. All notes of them are one step of storage.
+    async fn ended(&self, ended: impl IntoIterator<Item = (&Work, Recorded)>) {
+        let mut notes = Vec::new();
+        for (work, answer) in ended {
+            if work.is_ordered {
+                self.dispatch().note_stored(work.endpoint, work.account, self.clock().now());
+            }
+            match (answer, &work.note) {
+                (Recorded::Applied, Some(note)) => notes.push((work.endpoint, &**note)),
+                (Recorded::Applied, None) => {}
+                (Recorded::LeaseLost, _) => self.metrics().lease_lost(),
+            }
         }
+        self.note_exhausting(notes).await;
     }
 
     /// Gives waiting deliveries back to storage, for whoever comes next.

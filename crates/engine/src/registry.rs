@@ -6,7 +6,7 @@
 //! it on every event; `administer` makes it forget.
 
 use std::future::Future;
-use std::hash::Hash;
+use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher, Hash};
 use std::ops::Deref;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
@@ -29,6 +29,14 @@ const KEPT_MAX: usize = 50_000;
 
 /// Most accounts and endpoints kept at hand, together: some 100 MiB.
 const ROSTERS_WEIGHT_MAX: u64 = 150_000;
+
+/// How often something is read again because it changed meanwhile, before we say that it changes too
+/// fast.
+const READS_MAX: usize = 16;
+
+/// Counts of changes. Things share one by chance, so that one which changes all the time makes few
+/// others be read again.
+const CHANGE_COUNTS: usize = 256;
 
 /// An account weighs as much as an endpoint.
 #[derive(Clone)]
@@ -88,18 +96,31 @@ pub(crate) struct Registry {
 
 /// Counts changes; held for reading while something is put in, for writing while it is taken out,
 /// so that what was read before a change is never put in after it.
-#[derive(Default)]
-struct Changes(RwLock<u64>);
+struct Changes {
+    counts: Vec<RwLock<u64>>,
+}
 
 impl Changes {
-    fn count(&self) -> RwLockReadGuard<'_, u64> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    fn of(&self, key: &(impl Hash + ?Sized)) -> &RwLock<u64> {
+        let hashing = BuildHasherDefault::<DefaultHasher>::default();
+        let place = hashing.hash_one(key) as usize % self.counts.len();
+        &self.counts[place]
     }
 
-    fn change(&self, take_out: impl FnOnce()) {
-        let mut changes = self.0.write().unwrap_or_else(PoisonError::into_inner);
+    fn count(&self, key: &(impl Hash + ?Sized)) -> RwLockReadGuard<'_, u64> {
+        self.of(key).read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, key: &(impl Hash + ?Sized), take_out: impl FnOnce()) {
+        let mut changes = self.of(key).write().unwrap_or_else(PoisonError::into_inner);
         *changes += 1;
         take_out();
+    }
+}
+
+impl Default for Changes {
+    fn default() -> Self {
+        Self { counts: std::iter::repeat_with(RwLock::default).take(CHANGE_COUNTS).collect() }
     }
 }
 
@@ -148,6 +169,9 @@ impl Registry {
         &self,
         username: &str,
     ) -> Result<Option<AccountId>, StoreError> {
+        if let Some(id) = self.usernames.get(username) {
+            return Ok(Some(id));
+        }
         let read = || self.store.find_account(username);
         self.kept_or_read(&self.usernames, &self.changes, &username.to_owned(), read).await
     }
@@ -186,26 +210,24 @@ impl Registry {
 
     /// Forgets the registered event types of the contract, after a change to one.
     pub(crate) fn forget_event_types(&self, contract: Contract) {
-        self.event_type_changes.change(|| drop(self.event_types.remove(&contract)));
+        self.event_type_changes.change(&contract, || drop(self.event_types.remove(&contract)));
     }
 
     /// Forgets the account's roster, after a change to it or to one of its endpoints.
     pub(crate) fn forget(&self, id: AccountId) {
-        self.changes.change(|| drop(self.rosters.remove(&id)));
+        self.changes.change(&id, || drop(self.rosters.remove(&id)));
     }
 
     /// Forgets a deleted account. Its keys need not be forgotten: a key is good only together with
     /// its roster.
     pub(crate) fn forget_account(&self, id: AccountId, username: &str) {
-        self.changes.change(|| {
-            self.usernames.remove(username);
-            self.rosters.remove(&id);
-        });
+        self.changes.change(username, || drop(self.usernames.remove(username)));
+        self.forget(id);
     }
 
     /// Forgets a deleted key.
     pub(crate) fn forget_key(&self, public_part: &str) {
-        self.changes.change(|| drop(self.keys.remove(public_part)));
+        self.changes.change(public_part, || drop(self.keys.remove(public_part)));
     }
 
     async fn kept_or_read<K, V, W, F>(
@@ -224,16 +246,20 @@ impl Registry {
         if let Some(value) = kept.get(key) {
             return Ok(Some(value));
         }
-        let before = *changes.count();
-        let Some(value) = read().await? else {
-            return Ok(None);
-        };
-        let changes = changes.count();
-        if *changes == before {
-            kept.insert(key.clone(), value.clone());
+        for _ in 0..READS_MAX {
+            let before = *changes.count(key);
+            let Some(value) = read().await? else {
+                return Ok(None);
+            };
+            let changes = changes.count(key);
+            if *changes == before {
+                kept.insert(key.clone(), value.clone());
+                return Ok(Some(value));
+            }
+            // The reading overlapped a change, which may have answered by now: this may be the state
+            // before it.
         }
-        // Otherwise the reading overlapped a change that has not answered: either state is right.
-        Ok(Some(value))
+        Err(StoreError::Unavailable("it changes faster than it can be read".to_owned()))
     }
 }
 
@@ -241,4 +267,31 @@ impl Registry {
 pub(crate) fn endpoint_of(roster: &Roster, id: EndpointId) -> Option<&Endpoint> {
     let at = roster.endpoints.binary_search_by_key(&id, |endpoint| endpoint.id).ok()?;
     Some(&roster.endpoints[at])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use store::memory::MemoryStore;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_change_overtook_while_it_was_read_is_read_again() {
+        let registry = Registry::new(Arc::new(MemoryStore::new()));
+        let (before, after) = (AccountId::from_u128(1), AccountId::from_u128(2));
+        let is_changed = AtomicBool::new(false);
+        let read = || async {
+            if is_changed.swap(true, Ordering::SeqCst) {
+                return Ok(Some(after));
+            }
+            registry.forget_account(before, "john");
+            Ok(Some(before))
+        };
+        let john = "john".to_owned();
+        let found = registry.kept_or_read(&registry.usernames, &registry.changes, &john, read);
+        assert_eq!(found.await.unwrap(), Some(after));
+        assert_eq!(registry.usernames.get("john"), Some(after));
+    }
 }

@@ -124,6 +124,17 @@ impl Way {
                 Err(Broken { failed, .. }) => return Err(failed),
             }
         }
+        // Boxed, as is whatever else is seldom needed, so that the way of most requests stays small.
+        Box::pin(self.obtain_afresh(message, &origin, stopwatch)).await
+    }
+
+    /// The same, over a connection that is opened for it.
+    async fn obtain_afresh(
+        &self,
+        message: &Message<'_>,
+        origin: &str,
+        stopwatch: &mut Stopwatch,
+    ) -> Result<Answer, Failed> {
         let Connected { wire, http2 } =
             self.connector.connect(message.url, message.identity, stopwatch).await?;
         let mut line = if http2 {
@@ -134,7 +145,7 @@ impl Way {
         match line.answer(message, stopwatch).await {
             Ok(response) => {
                 if let Line::Http2(stream) = &line {
-                    self.pool.share(&origin, stream.connection());
+                    self.pool.share(origin, stream.connection());
                 }
                 Answer::new(response, line)
             }

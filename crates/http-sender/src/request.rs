@@ -1,6 +1,8 @@
 //! From what the engine wants sent to what HTTP sends.
 
-use bytes::Bytes;
+use std::borrow::Cow;
+
+use bytes::{Bytes, BytesMut};
 use domain::attempt::Failure;
 use domain::credentials::ClientIdentity;
 use domain::rendering::{Header, STANDARD_USER_AGENT};
@@ -11,6 +13,21 @@ use http::{Method, Request};
 use http_body_util::Full;
 
 use crate::failed::Failed;
+
+/// Names of headers that deliveries have ([`domain::rendering::render_headers`]): to read one anew
+/// costs more than to find it here.
+static NAMES: [HeaderName; 10] = [
+    header::CONTENT_TYPE,
+    header::USER_AGENT,
+    header::ACCEPT_ENCODING,
+    HeaderName::from_static("x-webhook-event"),
+    HeaderName::from_static("x-webhook-signature"),
+    HeaderName::from_static("signature"),
+    HeaderName::from_static("webhook-id"),
+    HeaderName::from_static("webhook-timestamp"),
+    HeaderName::from_static("webhook-signature"),
+    HeaderName::from_static("traceparent"),
+];
 
 /// What is sent, kept so that it can be sent again on a fresh connection.
 pub(crate) struct Message<'a> {
@@ -44,19 +61,25 @@ impl Message<'_> {
 
     fn try_build(&self, http2: bool) -> Result<Request<Full<Bytes>>, http::Error> {
         let mut headers = HeaderMap::with_capacity(self.headers.len() + 3);
-        let path = PathAndQuery::try_from(self.url.path_and_query())?;
+        let mut texts = BytesMut::with_capacity(self.texts_bytes());
+        let path = PathAndQuery::from_maybe_shared(piece(&mut texts, self.url.path_and_query()))?;
+        let authority = piece(&mut texts, self.url.authority());
         let uri = if http2 {
             let mut parts = http::uri::Parts::default();
             parts.scheme = Some(if self.url.is_https() { Scheme::HTTPS } else { Scheme::HTTP });
-            parts.authority = Some(Authority::try_from(self.url.authority())?);
+            parts.authority = Some(Authority::from_maybe_shared(authority)?);
             parts.path_and_query = Some(path);
             Uri::from_parts(parts)?
         } else {
-            headers.insert(header::HOST, HeaderValue::from_str(self.url.authority())?);
+            headers.insert(header::HOST, HeaderValue::from_maybe_shared(authority)?);
             Uri::from(path)
         };
         for (name, value) in self.headers {
-            headers.append(HeaderName::from_bytes(name.as_bytes())?, HeaderValue::from_str(value)?);
+            let value = match value {
+                Cow::Borrowed(value) => Bytes::from_static(value.as_bytes()),
+                Cow::Owned(value) => piece(&mut texts, value),
+            };
+            headers.append(name_of(name)?, HeaderValue::from_maybe_shared(value)?);
         }
         if let Some(value) = self.authorization {
             headers.insert(header::AUTHORIZATION, value.clone());
@@ -66,6 +89,30 @@ impl Message<'_> {
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
         Ok(request)
+    }
+
+    /// The bytes of all texts that are not known beforehand.
+    fn texts_bytes(&self) -> usize {
+        let owned = self.headers.iter().map(|(_, value)| match value {
+            Cow::Borrowed(_) => 0,
+            Cow::Owned(value) => value.len(),
+        });
+        self.url.path_and_query().len() + self.url.authority().len() + owned.sum::<usize>()
+    }
+}
+
+/// A text as a piece of the one buffer that holds all texts of a request, so that they take one
+/// allocation and not one each.
+fn piece(texts: &mut BytesMut, text: &str) -> Bytes {
+    texts.extend_from_slice(text.as_bytes());
+    texts.split().freeze()
+}
+
+/// The name of a header; one that every delivery has is at hand.
+fn name_of(name: &str) -> Result<HeaderName, http::Error> {
+    match NAMES.iter().find(|known| known.as_str() == name) {
+        Some(known) => Ok(known.clone()),
+        None => Ok(HeaderName::from_bytes(name.as_bytes())?),
     }
 }
 

@@ -7,7 +7,8 @@ use std::borrow::Cow;
 use std::convert::Infallible;
 use std::fmt;
 
-use axum::extract::{FromRequestParts, State};
+use axum::extract::{FromRequestParts, Request, State};
+use axum::handler::Handler as _;
 use axum::response::Response;
 use bytes::Bytes;
 use domain::event::IdempotencyKey;
@@ -39,6 +40,14 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// The header that says which trace an event is of (W3C Trace Context).
 const TRACEPARENT: &str = "traceparent";
+
+/// The path to which single events are posted.
+pub(crate) const PATH: &str = "/api/v1/events";
+
+/// Answers a `POST` to [`PATH`], as its route does.
+pub(crate) async fn answer(state: ApiState, request: Request) -> Response {
+    publish.call(request, state).await
+}
 
 pub(super) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default().routes(routes!(publish)).routes(routes!(publish_batch))

@@ -2,12 +2,14 @@
 //!
 //! Neighbour: [`super::Lanes`] says who may start.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::ops::{Index, IndexMut};
 
 use domain::id::{AccountId, EndpointId};
 use domain::limits::RETRY_SLOTS_PERCENT;
 use store::queue::Claimed;
+
+use super::ids::IdMap;
 
 /// What a delivery competes with for slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +86,7 @@ impl Share {
 #[derive(Default)]
 pub(super) struct Turns {
     accounts: VecDeque<AccountId>,
-    lines: HashMap<AccountId, Line>,
+    lines: IdMap<AccountId, Line>,
 }
 
 /// The lanes of one account.

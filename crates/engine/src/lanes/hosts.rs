@@ -6,14 +6,15 @@
 //! fifth of a host's slots while a first attempt could take one. Only hosts with something on its way, or
 //! somebody waiting, cost anything.
 
+use std::collections::VecDeque;
 use std::collections::hash_map::RandomState;
-use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
 
 use domain::id::EndpointId;
 use domain::target_url::TargetUrl;
 
 use super::classes::{Class, Each, Share};
+use super::ids::IdMap;
 
 /// Lanes of a class that are admitted for one slot that came free: more than one, since the first may have
 /// another reason not to start.
@@ -26,7 +27,7 @@ pub(super) struct HostId(u64);
 pub(super) struct Hosts {
     in_flight_max: usize,
     hasher: RandomState,
-    by_id: HashMap<HostId, Host>,
+    by_id: IdMap<HostId, Host>,
 }
 
 #[derive(Default)]
@@ -55,7 +56,7 @@ impl Host {
 
 impl Hosts {
     pub(super) fn new(in_flight_max: usize) -> Self {
-        Self { in_flight_max, hasher: RandomState::new(), by_id: HashMap::new() }
+        Self { in_flight_max, hasher: RandomState::new(), by_id: IdMap::default() }
     }
 
     pub(super) fn id_of(&self, url: &TargetUrl) -> HostId {
@@ -130,6 +131,8 @@ impl Hosts {
             }
         }
         self.by_id.retain(|_, host| !host.is_idle());
+        // Not in the order of a hash: one history gives one order of turns.
+        admitted.sort_by_key(|(_, endpoint)| *endpoint);
         admitted
     }
 

@@ -4,7 +4,7 @@
 //! Each entry knows when it next matters (an attempt may begin, or all is forgotten), and one set
 //! holds these instants for all, so that nobody needs a timer of its own.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use domain::breaker::{Breaker, BreakerState, Turn, Verdict};
 use domain::endpoint::RatePerSecond;
@@ -12,6 +12,7 @@ use domain::id::EndpointId;
 use domain::pace::{PAUSE_MAX, Pace, SlowDown, asks_to_slow_down};
 use domain::time::Timestamp;
 
+use super::ids::IdMap;
 use super::{BreakerChange, Ended, Ticket};
 
 /// Endpoints remembered at once because of what happened: some 30 MiB. When there are more, further
@@ -21,7 +22,7 @@ pub(super) const STANDINGS_MAX: usize = 100_000;
 /// Endpoints that are not simply well.
 #[derive(Default)]
 pub(super) struct Standings {
-    by_endpoint: HashMap<EndpointId, Standing>,
+    by_endpoint: IdMap<EndpointId, Standing>,
     alarms: BTreeSet<(Timestamp, EndpointId)>,
     /// Breakers that are open, and half open.
     open: usize,

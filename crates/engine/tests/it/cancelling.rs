@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::account::Account;
+use domain::audit::AuditAction;
 use domain::contract::Contract;
 use domain::delivery::{DeliveryState, EndReason, StateName};
 use domain::id::{DeliveryId, EventId};
@@ -19,6 +20,7 @@ use testkit::doubles::{Reply, ScriptedSender};
 use testkit::gate::Gate;
 
 use crate::harness::{Scene, an_event, as_account};
+use crate::health::{notes, one_try};
 
 const URL: &str = "https://hooks.customer.com/a";
 
@@ -97,6 +99,26 @@ async fn what_waits_in_memory_is_not_sent_once_it_is_cancelled_and_what_is_on_it
     assert_eq!(scene.count_in(StateName::Cancelled).await, 5);
     assert_eq!(scene.count_in(StateName::Delivered).await, 5);
     assert_eq!(scene.engine.load().in_memory, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_cancelled_during_its_last_attempt_is_not_noted_as_given_up() {
+    let scene = Scene::new().await;
+    let account = scene.account(Contract::Standard, "john").await;
+    one_try(&scene, &account, URL).await;
+    let gate = Gate::new();
+    scene.sender.script(URL, [Reply::status(500).held_by(&gate), Reply::status(500)]);
+    let event = scene.publish(&account).await.id;
+    scene.sender.wait_for(1).await;
+    assert_eq!(scene.engine.cancel_event(Scope::OPERATOR, event).await.unwrap(), 1);
+    gate.open();
+    scene.drain().await;
+    assert_eq!(scene.count_in(StateName::Cancelled).await, 1);
+    assert!(notes(&scene, AuditAction::EndpointExhausting).await.is_empty());
+    // The hour in which it is noted once has not begun either.
+    scene.publish(&account).await;
+    scene.drain().await;
+    assert_eq!(notes(&scene, AuditAction::EndpointExhausting).await.len(), 1);
 }
 
 #[tokio::test(start_paused = true)]

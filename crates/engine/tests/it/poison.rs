@@ -195,25 +195,30 @@ async fn what_was_set_aside_can_be_replayed() {
     assert_eq!(mended.count_in(StateName::Delivered).await, 1);
 }
 
-#[tokio::test(start_paused = true)]
-async fn nothing_else_is_attempted_alone_until_the_outcome_of_the_one_before_is_written_down() {
-    let sender = ScriptedSender::new();
+/// A store whose process died twice while these many deliveries were on their way.
+async fn died_twice_with(count: usize, sender: &ScriptedSender) -> Arc<MemoryStore> {
     let silent = Gate::new();
-    sender.script(URL, vec![Reply::status(200).held_by(&silent); 4]);
+    sender.script(URL, vec![Reply::status(200).held_by(&silent); 2 * count]);
     let mut store = Arc::new(MemoryStore::new());
     for life in 1..=2 {
         let scene = Scene::with(store.clone(), sender.clone(), Settings::default(), life).await;
         if life == 1 {
             let (account, _) = scene.subscriber("john", URL).await;
-            scene.publish(&account).await;
-            scene.publish(&account).await;
+            for _ in 0..count {
+                scene.publish(&account).await;
+            }
         }
-        // Both are on their way when the process dies.
-        sender.wait_for(2 * usize::try_from(life).unwrap()).await;
+        sender.wait_for(count * usize::try_from(life).unwrap()).await;
         scene.engine.abandon();
         store = Arc::new(store.reopen());
     }
+    store
+}
 
+#[tokio::test(start_paused = true)]
+async fn nothing_else_is_attempted_alone_until_the_outcome_of_the_one_before_is_written_down() {
+    let sender = ScriptedSender::new();
+    let store = died_twice_with(2, &sender).await;
     let faults = Arc::new(FaultStore::new(store));
     let mut stall = faults.stall(Method::Record);
     let scene = Scene::with(faults.clone(), sender.clone(), Settings::default(), 3).await;
@@ -225,4 +230,13 @@ async fn nothing_else_is_attempted_alone_until_the_outcome_of_the_one_before_is_
     scene.drain().await;
     assert_eq!(sender.requests().len(), 6);
     assert_eq!(scene.count_in(StateName::Delivered).await, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_that_must_be_attempted_alone_follow_one_another_at_once() {
+    let sender = ScriptedSender::new();
+    let store = died_twice_with(20, &sender).await;
+    let scene = Scene::with(store, sender.clone(), Settings::default(), 3).await;
+    scene.pass(Duration::from_secs(2)).await;
+    assert_eq!(scene.count_in(StateName::Delivered).await, 20);
 }
