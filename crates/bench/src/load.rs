@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -12,6 +11,7 @@ use crate::clock::{now_nanos, pause};
 use crate::fsync;
 use crate::neighbours::{self, Neighbours};
 use crate::percentiles::Percentiles;
+use crate::process::Usage;
 use crate::policy::{self, Policy, PolicyLoad, Sizes};
 use crate::publisher::{
     PUBLISHERS, Published, publish_at_full_speed, publish_at_rate, publish_request,
@@ -32,7 +32,7 @@ const IDLE_ENDPOINTS: usize = 10_000;
 const IDLE_WATCHED: Duration = Duration::from_secs(10);
 
 /// The fixed rate, in events per second.
-pub(crate) const FIXED_RATE: u64 = 500;
+pub(crate) const FIXED_RATE: u64 = 1_000;
 
 /// How long the fixed rate is kept up.
 const FIXED_RATE_SECONDS: u64 = 20;
@@ -46,7 +46,7 @@ pub(crate) enum Load {
     Hundred,
     /// One account with ten endpoints, 64 publishers at full speed; a tenth of the events.
     FanOut,
-    /// One account with one endpoint, 500 events per second for 20 seconds.
+    /// One account with one endpoint, 1,000 events per second for 20 seconds.
     FixedRate,
     /// 10,000 endpoints and no event.
     Idle,
@@ -60,11 +60,15 @@ pub(crate) enum Load {
     Backlog,
     /// 100,000 endpoints, of which each event concerns one.
     ManyEndpoints,
+    /// Starting on an empty store, and on one with a million deliveries pending.
+    Start,
+    /// What an event costs from 1 to 100,000 endpoints.
+    Curve,
 }
 
 impl Load {
     /// Every load.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::One,
         Self::Hundred,
         Self::FanOut,
@@ -75,6 +79,8 @@ impl Load {
         Self::Burst,
         Self::Backlog,
         Self::ManyEndpoints,
+        Self::Start,
+        Self::Curve,
     ];
 
     /// The load of the delivery policy that it is, if it is one.
@@ -84,6 +90,8 @@ impl Load {
             Self::Burst => Some(PolicyLoad::Burst),
             Self::Backlog => Some(PolicyLoad::Backlog),
             Self::ManyEndpoints => Some(PolicyLoad::ManyEndpoints),
+            Self::Start => Some(PolicyLoad::Start),
+            Self::Curve => Some(PolicyLoad::Curve),
             Self::One
             | Self::Hundred
             | Self::FanOut
@@ -101,7 +109,9 @@ impl Load {
             | Self::Hanging
             | Self::Burst
             | Self::Backlog
-            | Self::ManyEndpoints => (1, 1),
+            | Self::ManyEndpoints
+            | Self::Start
+            | Self::Curve => (1, 1),
             Self::Hundred => (100, 1),
             Self::FanOut | Self::BadNeighbours => (1, 10),
             Self::Idle => (IDLE_ENDPOINTS / 20, 20),
@@ -114,13 +124,15 @@ impl Load {
             Self::One => "1 account × 1 endpoint, full speed",
             Self::Hundred => "100 accounts × 1 endpoint, full speed",
             Self::FanOut => "1 account × 10 endpoints, full speed",
-            Self::FixedRate => "1 account × 1 endpoint, 500 events/s",
+            Self::FixedRate => "1 account × 1 endpoint, 1,000 events/s",
             Self::Idle => "idle, 10,000 endpoints",
             Self::BadNeighbours => "bad neighbours",
             Self::Hanging => PolicyLoad::Hanging.title(),
             Self::Burst => PolicyLoad::Burst.title(),
             Self::Backlog => PolicyLoad::Backlog.title(),
             Self::ManyEndpoints => PolicyLoad::ManyEndpoints.title(),
+            Self::Start => PolicyLoad::Start.title(),
+            Self::Curve => PolicyLoad::Curve.title(),
         }
     }
 }
@@ -140,6 +152,8 @@ pub(crate) struct Measured {
     pub(crate) cpu_micros_per_event: f64,
     /// CPU of the receiver, per event; not the service's, but it shares the processors.
     pub(crate) receiver_cpu_micros_per_event: f64,
+    /// The same of the generator.
+    pub(crate) generator_cpu_micros_per_event: f64,
     /// From a publish to its answer.
     pub(crate) publish: Percentiles,
     /// From a publish to its receipt, the last one where it fans out.
@@ -235,7 +249,6 @@ fn run_events(load: Load, events: usize, program: &Path, folder: &Path) -> Resul
     let requests: Vec<_> = (0..accounts)
         .map(|account| publish_request(service.address, OPERATOR_KEY, &account_name(account)))
         .collect();
-    let requests = Arc::new(requests);
 
     let warm_up = WARM_UP_EVENTS / deliveries;
     publish_at_full_speed(service.address, &requests, warm_up, PUBLISHERS)?;
@@ -244,11 +257,14 @@ fn run_events(load: Load, events: usize, program: &Path, folder: &Path) -> Resul
     receiver.report(folder)?;
     let (receiver_before, commits_before) = (receiver.usage()?, service.commits()?);
 
+    let generator_before = Usage::of(std::process::id())?;
     let published = if load == Load::FixedRate {
         publish_at_rate(service.address, &requests, events, FIXED_RATE)?
     } else {
         publish_at_full_speed(service.address, &requests, events, PUBLISHERS)?
     };
+    let generator_used =
+        Usage::of(std::process::id())?.cpu_micros - generator_before.cpu_micros;
     await_receipts(&mut receiver, events * deliveries)?;
     let after = service.usage_when_quiet()?;
     let receiver_used = receiver.usage()?.cpu_micros - receiver_before.cpu_micros;
@@ -266,6 +282,7 @@ fn run_events(load: Load, events: usize, program: &Path, folder: &Path) -> Resul
         events_per_second: events as f64 / arrivals.seconds,
         cpu_micros_per_event: per_event(after.cpu_micros - before.cpu_micros),
         receiver_cpu_micros_per_event: per_event(receiver_used),
+        generator_cpu_micros_per_event: per_event(generator_used),
         publish: Percentiles::of(published.iter().map(|p| p.answered_nanos - p.began_nanos)),
         receipt: Percentiles::of(arrivals.latencies),
         generator_late: Percentiles::of(published.iter().map(|p| p.late_nanos)),

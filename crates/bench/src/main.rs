@@ -11,8 +11,11 @@
 //! the machine's own `fdatasync` time of the same run stands beside them.
 
 mod clock;
+mod drive;
 mod floor;
 mod fsync;
+mod full_speed;
+mod instructions;
 mod load;
 mod misbehaving;
 mod neighbours;
@@ -27,6 +30,7 @@ mod wire;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
@@ -64,6 +68,16 @@ enum Task {
         #[command(flatten)]
         choice: Choice,
     },
+    /// Count instructions per event under callgrind and hold them against those kept.
+    Instructions {
+        /// Folder for a store, made and removed.
+        #[arg(long, default_value = "target")]
+        folder: PathBuf,
+        #[command(flatten)]
+        choice: instructions::Choice,
+    },
+    /// Measure any sender of webhooks through its own API.
+    Drive(drive::Choice),
     #[command(hide = true)]
     Receiver,
     #[command(hide = true)]
@@ -71,6 +85,8 @@ enum Task {
         #[arg(long)]
         silent: bool,
     },
+    #[command(hide = true)]
+    InstructionsPath { folder: PathBuf },
     #[command(hide = true)]
     FloorIntake,
     #[command(hide = true)]
@@ -108,8 +124,8 @@ struct Choice {
     postrider: Option<PathBuf>,
 }
 
-fn main() -> Result<()> {
-    match Arguments::parse().command {
+fn main() -> Result<ExitCode> {
+    let done = match Arguments::parse().command {
         Task::Floor(scale) => finish(&scale, |report| measure_floor(report, &scale)),
         Task::Protection(scale) => finish(&scale, measure_protection),
         Task::Run { scale, choice } => finish(&scale, |report| run_loads(report, &scale, choice)),
@@ -118,12 +134,22 @@ fn main() -> Result<()> {
             run_loads(report, &scale, choice)?;
             report.write_json(Path::new("target/bench.json"))
         }),
+        Task::Instructions { folder, choice } => {
+            std::fs::create_dir_all(&folder).context("making the folder")?;
+            if !instructions::run(&choice, &folder)? {
+                return Ok(ExitCode::FAILURE);
+            }
+            Ok(())
+        }
+        Task::InstructionsPath { folder } => instructions::run_path(&folder),
+        Task::Drive(choice) => drive::run(&choice),
         Task::Receiver => receiver::run(),
         Task::Misbehaving { silent } => misbehaving::run(silent),
         Task::FloorIntake => floor::run_intake(),
         Task::FloorStorage { file, deliveries } => floor::run_storage(&file, deliveries),
         Task::FloorSending { address } => floor::run_sending(address),
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 fn finish(scale: &Scale, work: impl FnOnce(&mut Report) -> Result<()>) -> Result<()> {

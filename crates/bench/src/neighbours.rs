@@ -7,7 +7,6 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
@@ -156,7 +155,8 @@ impl Stage<'_> {
         let (before, commits_before) = (self.service.usage()?, self.service.commits()?);
         let address = self.service.address;
         let events = (self.rate * SECONDS) as usize;
-        let publish = |requests| publish_at_rate(address, &requests, events, self.rate);
+        let publish =
+            |requests: Vec<Vec<u8>>| publish_at_rate(address, &requests, events, self.rate);
         let (good, beside) = (self.requests(GOOD), beside.map(|account| self.requests(account)));
         let published: Vec<Published> = std::thread::scope(|scope| {
             let beside = beside.map(|requests| scope.spawn(|| publish(requests)));
@@ -181,8 +181,8 @@ impl Stage<'_> {
         Ok((part, arrivals))
     }
 
-    fn requests(&self, account: &str) -> Arc<Vec<Vec<u8>>> {
-        Arc::new(vec![publish_request(self.service.address, OPERATOR_KEY, account)])
+    fn requests(&self, account: &str) -> Vec<Vec<u8>> {
+        vec![publish_request(self.service.address, OPERATOR_KEY, account)]
     }
 
     /// What came of so many events of the good account.

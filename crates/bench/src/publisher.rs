@@ -1,7 +1,6 @@
 //! The generator of load: publishes prebuilt requests, as fast as answers come or at a fixed rate.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -9,8 +8,9 @@ use domain::id::EventId;
 use domain::time::Timestamp;
 
 use crate::clock::{now_nanos, wait_until};
+use crate::full_speed::{Exchanges, Timing, exchange_all};
 use crate::service::OPERATOR_KEY;
-use crate::wire::{Answer, BlockingConnection, Connection, request};
+use crate::wire::{Answer, BlockingConnection, request};
 
 /// Length of `data` in every event.
 pub(crate) const DATA_BYTES: usize = 1024;
@@ -134,38 +134,48 @@ pub(crate) fn publish_batches(
 /// next as soon as the last is answered.
 pub(crate) fn publish_at_full_speed(
     address: SocketAddr,
-    requests: &Arc<Vec<Vec<u8>>>,
+    requests: &[Vec<u8>],
     count: usize,
     publishers: usize,
 ) -> Result<Vec<Published>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let next = Arc::new(AtomicUsize::new(0));
-        let mut tasks = Vec::with_capacity(publishers);
-        for _ in 0..publishers {
-            let (next, requests) = (Arc::clone(&next), Arc::clone(requests));
-            let mut connection = Connection::open(address).await?;
-            tasks.push(tokio::spawn(async move {
-                let mut published = Vec::with_capacity(count / publishers + 1);
-                loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= count {
-                        return Ok::<_, anyhow::Error>(published);
-                    }
-                    let began_nanos = now_nanos();
-                    let request = &requests[number % requests.len()];
-                    let event = acknowledged(&connection.exchange(request).await?)?;
-                    let answered_nanos = now_nanos();
-                    published.push(Published { event, began_nanos, late_nanos: 0, answered_nanos });
-                }
-            }));
+    let mut publishing = Publishing { requests, answers: Vec::with_capacity(count) };
+    exchange_all(address, count, publishers, &mut publishing)?;
+    let answers = publishing.answers.into_iter();
+    answers
+        .map(|(timing, id)| {
+            let id = std::str::from_utf8(&id).ok().and_then(|id| EventId::parse(id).ok());
+            let event = id.context("the answer to publishing has no event id")?;
+            let Timing { began_nanos, late_nanos, answered_nanos } = timing;
+            Ok(Published { event, began_nanos, late_nanos, answered_nanos })
+        })
+        .collect()
+}
+
+/// Length of an event's id in an answer.
+const ID_BYTES: usize = EventId::PREFIX.len() + 32;
+
+/// Publishing at full speed: the ids are copied and read when all is over.
+struct Publishing<'a> {
+    requests: &'a [Vec<u8>],
+    answers: Vec<(Timing, [u8; ID_BYTES])>,
+}
+
+impl Exchanges for Publishing<'_> {
+    fn write_request(&mut self, number: usize, request: &mut Vec<u8>) {
+        request.extend_from_slice(&self.requests[number % self.requests.len()]);
+    }
+
+    fn take_answer(&mut self, _number: usize, timing: Timing, answer: &Answer<'_>) -> Result<()> {
+        let body = answer.body;
+        if answer.status != 202 {
+            bail!("publishing was answered {}: {}", answer.status, String::from_utf8_lossy(body));
         }
-        let mut published = Vec::with_capacity(count);
-        for task in tasks {
-            published.extend(task.await.context("a publisher panicked")??);
-        }
-        Ok(published)
-    })
+        let prefix = EventId::PREFIX.as_bytes();
+        let at = body.windows(prefix.len()).position(|window| window == prefix);
+        let id = at.and_then(|at| body.get(at..)?.first_chunk());
+        self.answers.push((timing, *id.context("the answer to publishing has no event id")?));
+        Ok(())
+    }
 }
 
 /// Publishes `count` events, the requests in turn, `per_second` of them, each at its own instant
@@ -173,41 +183,37 @@ pub(crate) fn publish_at_full_speed(
 /// timer would add up to a millisecond.
 pub(crate) fn publish_at_rate(
     address: SocketAddr,
-    requests: &Arc<Vec<Vec<u8>>>,
+    requests: &[Vec<u8>],
     count: usize,
     per_second: u64,
 ) -> Result<Vec<Published>> {
-    // Enough that none is still waiting for an answer when its next instant comes.
-    let publishers = PUBLISHERS;
     let period_nanos = 1_000_000_000 / per_second;
     let start_nanos = now_nanos() + 200_000_000;
-    let threads: Vec<_> = (0..publishers)
-        .map(|publisher| {
-            let requests = Arc::clone(requests);
-            std::thread::spawn(move || {
-                let mut connection = BlockingConnection::open(address)?;
-                let mut published = Vec::with_capacity(count / publishers + 1);
-                for number in (publisher..count).step_by(publishers) {
-                    let began_nanos = start_nanos + number as u64 * period_nanos;
-                    wait_until(began_nanos);
-                    let late_nanos = now_nanos().saturating_sub(began_nanos);
-                    let request = &requests[number % requests.len()];
-                    let event = acknowledged(&connection.exchange(request)?)?;
-                    let answered_nanos = now_nanos();
-                    published.push(Published { event, began_nanos, late_nanos, answered_nanos });
-                }
-                Ok::<_, anyhow::Error>(published)
-            })
-        })
-        .collect();
-    let mut published = Vec::with_capacity(count);
-    for thread in threads {
-        match thread.join() {
-            Ok(some) => published.extend(some?),
-            Err(_) => bail!("a publisher panicked"),
+    // Enough that none is still waiting for an answer when its next instant comes.
+    let publish = |publisher: usize| -> Result<Vec<Published>> {
+        let mut connection = BlockingConnection::open(address)?;
+        let mut published = Vec::with_capacity(count / PUBLISHERS + 1);
+        for number in (publisher..count).step_by(PUBLISHERS) {
+            let began_nanos = start_nanos + number as u64 * period_nanos;
+            wait_until(began_nanos);
+            let late_nanos = now_nanos().saturating_sub(began_nanos);
+            let answer = connection.exchange(&requests[number % requests.len()])?;
+            let answered_nanos = now_nanos();
+            let event = acknowledged(&answer)?;
+            published.push(Published { event, began_nanos, late_nanos, answered_nanos });
         }
-    }
-    Ok(published)
+        Ok(published)
+    };
+    let publish = &publish;
+    std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            (0..PUBLISHERS).map(|publisher| scope.spawn(move || publish(publisher))).collect();
+        let mut published = Vec::with_capacity(count);
+        for thread in threads {
+            published.extend(thread.join().map_err(|_| anyhow::anyhow!("a publisher panicked"))??);
+        }
+        Ok(published)
+    })
 }
 
 /// The id in the answer to a publish request.

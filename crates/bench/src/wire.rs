@@ -21,7 +21,7 @@ pub(crate) struct Extent {
 
 /// The extent of the message that begins `buffer`, once its head is complete.
 pub(crate) fn extent(buffer: &[u8]) -> Result<Option<Extent>> {
-    let Some(end) = buffer.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
+    let Some(end) = memchr::memmem::find(buffer, b"\r\n\r\n") else { return Ok(None) };
     let head = end + 4;
     let body = match header(&buffer[..head], "content-length") {
         Some(length) => length.parse().context("reading a Content-Length")?,
@@ -35,12 +35,14 @@ pub(crate) fn extent(buffer: &[u8]) -> Result<Option<Extent>> {
 
 /// The value of a header of a head, by its name in any case.
 pub(crate) fn header<'a>(head: &'a [u8], name: &str) -> Option<&'a str> {
-    head.split(|byte| *byte == b'\n').skip(1).find_map(|line| {
-        let (found, value) = line.split_at_checked(name.len())?;
+    memchr::memchr_iter(b'\n', head).find_map(|end_of_line| {
+        let (found, value) = head[end_of_line + 1..].split_at_checked(name.len())?;
         if !found.eq_ignore_ascii_case(name.as_bytes()) {
             return None;
         }
-        std::str::from_utf8(value).ok()?.strip_prefix(':').map(str::trim)
+        let value = value.strip_prefix(b":")?;
+        let end = memchr::memchr(b'\n', value).unwrap_or(value.len());
+        std::str::from_utf8(&value[..end]).ok().map(str::trim)
     })
 }
 
@@ -53,7 +55,8 @@ pub(crate) struct Answer<'a> {
     pub(crate) body: &'a [u8],
 }
 
-fn answer(buffer: &[u8], extent: Extent) -> Result<Answer<'_>> {
+/// The answer that begins a buffer.
+pub(crate) fn answer(buffer: &[u8], extent: Extent) -> Result<Answer<'_>> {
     let status = buffer.get(9..12).and_then(|digits| std::str::from_utf8(digits).ok());
     let status = status.and_then(|digits| digits.parse().ok()).context("reading a status line")?;
     Ok(Answer { status, body: &buffer[extent.head..extent.message] })

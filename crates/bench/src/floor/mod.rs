@@ -9,7 +9,6 @@ mod sending;
 mod storage;
 
 use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use domain::contract::Contract;
@@ -93,7 +92,7 @@ impl Floor {
 fn measure_intake(events: usize) -> Result<f64> {
     let mut process = Spoken::this_program(&["floor-intake"])?;
     let address = process.hear()?.parse().context("reading the bare intake's address")?;
-    let requests = Arc::new(vec![publish_request(address, "pr_op_bare_intake", "bench0")]);
+    let requests = vec![publish_request(address, "pr_op_bare_intake", "bench0")];
     publish_at_full_speed(address, &requests, WARM_UP_EVENTS, PUBLISHERS)?;
     let before = process.usage()?;
     publish_at_full_speed(address, &requests, events, PUBLISHERS)?;

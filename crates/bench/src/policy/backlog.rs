@@ -1,7 +1,6 @@
 //! How fast does what has piled up in storage drain, and in how much memory?
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -32,7 +31,7 @@ pub(super) fn run(backlog: usize, program: &Path, folder: &Path) -> Result<Polic
     let mut receiver = ReceiverProcess::start()?;
     let service = Service::start(program, folder)?;
     service.create_account("account", &[endpoint_url(receiver.address, 0)])?;
-    let requests = Arc::new(vec![publish_request(service.address, OPERATOR_KEY, "account")]);
+    let requests = vec![publish_request(service.address, OPERATOR_KEY, "account")];
     publish_at_full_speed(service.address, &requests, WARM_UP_EVENTS, PUBLISHERS)?;
     await_receipts(&mut receiver, WARM_UP_EVENTS)?;
     receiver.report(folder)?;

@@ -1,7 +1,6 @@
 //! Does an account feel that another publishes 100,000 events at once?
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -31,7 +30,7 @@ pub(super) fn run(program: &Path, folder: &Path) -> Result<Policy> {
     let service = Service::start(program, folder)?;
     service.create_account("many", &[endpoint_url(many.address, 0)])?;
     service.create_account("few", &[endpoint_url(few.address, 0)])?;
-    let requests = Arc::new(vec![publish_request(service.address, OPERATOR_KEY, "few")]);
+    let requests = vec![publish_request(service.address, OPERATOR_KEY, "few")];
     let address = service.address;
     let events = (OTHER_EVENTS_PER_SECOND * OTHER_SECONDS) as usize;
     let (published, burst) = std::thread::scope(|scope| {

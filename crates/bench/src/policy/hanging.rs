@@ -1,7 +1,6 @@
 //! Do an account's good endpoints feel that its others hang?
 
 use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::Result;
 
@@ -50,7 +49,7 @@ pub(super) fn run(program: &Path, folder: &Path) -> Result<Policy> {
             let bad = silent.addresses.iter().take(hanging).map(|it| endpoint_url(*it, 0));
             service.create_account("account", &good.chain(bad).collect::<Vec<_>>())?;
             let request = publish_request(service.address, OPERATOR_KEY, "account");
-            let requests = Arc::new(vec![request]);
+            let requests = vec![request];
             if hanging == 0 {
                 publish_at_full_speed(service.address, &requests, WARM_UP_EVENTS, PUBLISHERS)?;
                 await_receipts(&mut receiver, WARM_UP_EVENTS * GOOD_ENDPOINTS)?;

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 
@@ -13,7 +12,7 @@ use crate::receiver::ReceiverProcess;
 use crate::service::{OPERATOR_KEY, Service, account_name, endpoint_url};
 
 /// Accounts of both stores.
-const ACCOUNTS: usize = 100;
+pub(super) const ACCOUNTS: usize = 100;
 
 /// Events of a round.
 const EVENTS: usize = 20_000;
@@ -28,11 +27,11 @@ const GOAL_TIMES: f64 = 1.1;
 const GOAL_MIB: f64 = 256.0;
 
 /// A service with this many endpoints to each account, of which an event concerns one.
-struct Place {
-    service: Service,
+pub(super) struct Place {
+    pub(super) service: Service,
     receiver: ReceiverProcess,
-    requests: Arc<Vec<Vec<u8>>>,
-    cpu_micros_per_event: Vec<f64>,
+    requests: Vec<Vec<u8>>,
+    pub(super) cpu_micros_per_event: Vec<f64>,
 }
 
 fn event_type(number: usize) -> String {
@@ -40,18 +39,23 @@ fn event_type(number: usize) -> String {
 }
 
 impl Place {
-    fn start(endpoints_each: usize, program: &Path, folder: &Path) -> Result<Self> {
+    pub(super) fn start(
+        accounts: usize,
+        endpoints_each: usize,
+        program: &Path,
+        folder: &Path,
+    ) -> Result<Self> {
         let receiver = ReceiverProcess::start()?;
         let service = Service::start(program, folder)?;
         let endpoint = |number: usize| {
             (endpoint_url(receiver.address, number), event_type(number % endpoints_each))
         };
-        service.furnish_standard(ACCOUNTS, endpoints_each, &endpoint)?;
-        let requests = requests_to(service.address, endpoints_each);
+        service.furnish_standard(accounts, endpoints_each, &endpoint)?;
+        let requests = requests_to(service.address, accounts, endpoints_each);
         Ok(Self { service, receiver, requests, cpu_micros_per_event: Vec::new() })
     }
 
-    fn play(&mut self, folder: &Path) -> Result<()> {
+    pub(super) fn play(&mut self, folder: &Path) -> Result<()> {
         let before = self.service.usage_when_quiet()?;
         publish_at_full_speed(self.service.address, &self.requests, EVENTS, PUBLISHERS)?;
         await_receipts(&mut self.receiver, EVENTS)?;
@@ -66,18 +70,18 @@ impl Place {
 
 /// A request for each account in turn, whose event is of the type that the account's last endpoint
 /// wants.
-fn requests_to(address: SocketAddr, endpoints_each: usize) -> Arc<Vec<Vec<u8>>> {
+fn requests_to(address: SocketAddr, accounts: usize, endpoints_each: usize) -> Vec<Vec<u8>> {
     let event_type = event_type(endpoints_each - 1);
     let request =
         |account| publish_request_of(address, OPERATOR_KEY, &account_name(account), &event_type);
-    Arc::new((0..ACCOUNTS).map(request).collect())
+    (0..accounts).map(request).collect()
 }
 
 pub(super) fn run(endpoints: usize, program: &Path, folder: &Path) -> Result<Policy> {
     let each = (endpoints / ACCOUNTS).max(1);
     let (few_folder, many_folder) = (tempfile::tempdir_in(folder)?, tempfile::tempdir_in(folder)?);
-    let mut few = Place::start(1, program, few_folder.path())?;
-    let mut many = Place::start(each, program, many_folder.path())?;
+    let mut few = Place::start(ACCOUNTS, 1, program, few_folder.path())?;
+    let mut many = Place::start(ACCOUNTS, each, program, many_folder.path())?;
     let created = mib(many.service.usage_when_quiet()?.memory_bytes);
     for _ in 0..=ROUNDS {
         few.play(few_folder.path())?;

@@ -1,4 +1,5 @@
-//! The loads of the delivery policy: endpoints that hang, a burst, a backlog, very many endpoints.
+//! The loads of the delivery policy and of scale: endpoints that hang, a burst, a backlog, very many
+//! endpoints, a start, what an event costs as endpoints grow in number.
 //!
 //! Promise: each holds what it measures against a part of the same run without the trouble, and
 //! checks every event it waits for. Neighbours: `load` has the loads of a healthy day, `neighbours`
@@ -12,8 +13,10 @@ use serde::Serialize;
 
 mod backlog;
 mod burst;
+mod curve;
 mod hanging;
 mod many_endpoints;
+mod start;
 
 /// How large the loads of the policy are.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +38,10 @@ pub(crate) enum PolicyLoad {
     Backlog,
     /// 100,000 endpoints, of which each event concerns one.
     ManyEndpoints,
+    /// Starting on an empty store, and on one with a million deliveries pending.
+    Start,
+    /// What an event costs from 1 to 100,000 endpoints.
+    Curve,
 }
 
 impl PolicyLoad {
@@ -45,6 +52,8 @@ impl PolicyLoad {
             Self::Burst => "a burst of another account",
             Self::Backlog => "a backlog drains",
             Self::ManyEndpoints => "very many endpoints",
+            Self::Start => "a start",
+            Self::Curve => "from one endpoint to very many",
         }
     }
 }
@@ -110,6 +119,8 @@ pub(crate) fn run(load: PolicyLoad, sizes: Sizes, program: &Path, folder: &Path)
         PolicyLoad::Burst => burst::run(program, folder),
         PolicyLoad::Backlog => backlog::run(sizes.backlog, program, folder),
         PolicyLoad::ManyEndpoints => many_endpoints::run(sizes.endpoints, program, folder),
+        PolicyLoad::Start => start::run(sizes.backlog, program, folder),
+        PolicyLoad::Curve => curve::run(sizes.endpoints, program, folder),
     }
 }
 
