@@ -3,7 +3,7 @@
 //!
 //! Promise: it shares the processors with what it measures, so it does no more than it must: a write
 //! and a read an exchange, one wait for all that came. Neighbours: `publisher` says what is sent and
-//! reads the answers, `drive` does so for other programs.
+//! reads the answers.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::SocketAddr;
@@ -25,10 +25,8 @@ const ANSWER_BYTES: usize = 4 * 1024;
 /// When an exchange took place.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Timing {
-    /// When its request was sent, or was to be sent.
+    /// When its request was sent.
     pub(crate) began_nanos: u64,
-    /// How long after that it was really sent.
-    pub(crate) late_nanos: u64,
     /// When its answer was there.
     pub(crate) answered_nanos: u64,
 }
@@ -156,8 +154,7 @@ impl Caller {
             if let Some(extent) = extent(came)?
                 && came.len() >= extent.message
             {
-                let (began_nanos, answered_nanos) = (self.began_nanos, now_nanos());
-                let timing = Timing { began_nanos, late_nanos: 0, answered_nanos };
+                let timing = Timing { began_nanos: self.began_nanos, answered_nanos: now_nanos() };
                 self.is_waiting = false;
                 exchanges.take_answer(self.number, timing, &answer(came, extent)?)?;
                 return Ok(true);

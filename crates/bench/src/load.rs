@@ -11,8 +11,8 @@ use crate::clock::{now_nanos, pause};
 use crate::fsync;
 use crate::neighbours::{self, Neighbours};
 use crate::percentiles::Percentiles;
-use crate::process::Usage;
 use crate::policy::{self, Policy, PolicyLoad, Sizes};
+use crate::process::Usage;
 use crate::publisher::{
     PUBLISHERS, Published, publish_at_full_speed, publish_at_rate, publish_request,
 };
@@ -263,8 +263,7 @@ fn run_events(load: Load, events: usize, program: &Path, folder: &Path) -> Resul
     } else {
         publish_at_full_speed(service.address, &requests, events, PUBLISHERS)?
     };
-    let generator_used =
-        Usage::of(std::process::id())?.cpu_micros - generator_before.cpu_micros;
+    let generator_used = Usage::of(std::process::id())?.cpu_micros - generator_before.cpu_micros;
     await_receipts(&mut receiver, events * deliveries)?;
     let after = service.usage_when_quiet()?;
     let receiver_used = receiver.usage()?.cpu_micros - receiver_before.cpu_micros;

@@ -145,8 +145,8 @@ pub(crate) fn publish_at_full_speed(
         .map(|(timing, id)| {
             let id = std::str::from_utf8(&id).ok().and_then(|id| EventId::parse(id).ok());
             let event = id.context("the answer to publishing has no event id")?;
-            let Timing { began_nanos, late_nanos, answered_nanos } = timing;
-            Ok(Published { event, began_nanos, late_nanos, answered_nanos })
+            let Timing { began_nanos, answered_nanos } = timing;
+            Ok(Published { event, began_nanos, late_nanos: 0, answered_nanos })
         })
         .collect()
 }

@@ -32,7 +32,7 @@ const ROSTERS_WEIGHT_MAX: u64 = 150_000;
 
 /// How often something is read again because it changed meanwhile, before we say that it changes too
 /// fast.
-const READS_MAX: usize = 16;
+const READS_MAX: usize = 64;
 
 /// Counts of changes. Things share one by chance, so that one which changes all the time makes few
 /// others be read again.

@@ -11,9 +11,10 @@ fn trace_of(seed: &str, folder: &Path) -> String {
         .arg(folder)
         .current_dir(folder)
         .output()
-        .unwrap();
+        .expect("the program can be run");
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stdout));
-    std::fs::read_to_string(folder.join(format!("simulate-{seed}.trace"))).unwrap()
+    std::fs::read_to_string(folder.join(format!("simulate-{seed}.trace")))
+        .expect("it leaves its trace")
 }
 
 #[test]

@@ -63,7 +63,9 @@ impl Counts {
                 let part = if largest(part) < PART_MIN { "other" } else { part };
                 *parts.entry(part.to_owned()).or_default() += count;
             }
-            parts.values_mut().for_each(|count| *count = count.round());
+            for count in parts.values_mut() {
+                *count = count.round();
+            }
             parts
         };
         let loads = LOADS.iter().zip(profiles);

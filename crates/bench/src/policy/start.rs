@@ -22,7 +22,7 @@ const STARTS: usize = 5;
 const EVENTS: usize = 20_000;
 
 /// When what is pending falls due: long after the measurement.
-const DUE_AFTER: Duration = Duration::from_secs(7 * 24 * 3600);
+const DUE_AFTER: Duration = Duration::from_hours(7 * 24);
 
 /// From the start of the program to its being ready, on an empty store.
 const GOAL_EMPTY_MS: f64 = 50.0;

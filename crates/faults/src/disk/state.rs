@@ -17,9 +17,6 @@ use crate::disk::file::Survival;
 /// How SQLite names its write-ahead log: the database's name and this.
 const LOG: &[u8] = b"-wal";
 
-/// How SQLite names the index of the log. It is memory that lies in a file, never synced and made
-/// anew after a crash: it cannot fail, but takes space.
-
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wrong {

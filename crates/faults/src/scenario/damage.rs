@@ -355,8 +355,12 @@ fn owed(stage: &Stage) -> Result<BTreeSet<Owed>> {
     Ok(owed)
 }
 
+fn hex_digit(value: u8) -> char {
+    char::from_digit(u32::from(value), 16).expect("half a byte is one digit")
+}
+
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(hex_digit).collect()
 }
 
 /// Whether the log has a line that an operator must act upon.

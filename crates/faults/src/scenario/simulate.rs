@@ -6,11 +6,12 @@
 //! and some with one protection switched off, which must be found.
 
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::plan::Plan;
 use crate::report::Report;
@@ -46,12 +47,11 @@ fn run_all(plan: &Plan) -> Result<Report> {
     report.note(format!("{} kept seeds", seeds.len()));
     seeds.extend((0..cycles).map(|number| plan.seed.wrapping_add(number)));
     let mut counters = Counters::new();
-    let (mut hours, mut digests) = (0.0, Vec::new());
+    let mut hours = 0.0;
     for ran in on_all_cores(&seeds, |seed| run_seed(seed, None, false)) {
         report.cycles += 1;
         hours += ran.simulated.as_secs_f64() / 3_600.0;
         add(&mut report, &ran, &mut counters);
-        digests.push((ran.seed, ran.digest.clone()));
         if !ran.violations.is_empty() {
             let file = write_trace(plan, &run_seed(ran.seed, None, true))?;
             report.note(format!("the trace of seed {} is in {}", ran.seed, file.display()));
@@ -59,7 +59,7 @@ fn run_all(plan: &Plan) -> Result<Report> {
     }
     report.note(format!("{hours:.1} hours simulated"));
     check_sometimes(&mut report, &counters, cycles);
-    check_twice(&mut report, &digests);
+    check_twice(&mut report, plan, &seeds)?;
     let controls: Vec<u64> = (0..Sabotage::ALL.len() as u64).collect();
     let control = |number| find_missing(plan.seed, Sabotage::ALL[number as usize]);
     for found in on_all_cores(&controls, control) {
@@ -136,15 +136,38 @@ fn check_sometimes(report: &mut Report, counters: &Counters, cycles: u64) {
     }
 }
 
-/// The same seed gives the same trace.
-fn check_twice(report: &mut Report, digests: &[(u64, String)]) {
-    let some: Vec<_> = digests.iter().step_by(TWICE_ONE_IN).collect();
-    let seeds: Vec<u64> = some.iter().map(|(seed, _)| *seed).collect();
-    let again = on_all_cores(&seeds, |seed| run_seed(seed, None, false).digest);
-    for ((seed, first), second) in some.iter().zip(again) {
-        report.must(*first == second, || format!("seed {seed} gave two traces"));
+/// The same seed gives the same trace, each time in a process of its own, as whoever repeats it does.
+fn check_twice(report: &mut Report, plan: &Plan, seeds: &[u64]) -> Result<()> {
+    let some: Vec<u64> = seeds.iter().copied().step_by(TWICE_ONE_IN).collect();
+    let twice = |seed| anyhow::Ok((trace_alone(plan, seed)?, trace_alone(plan, seed)?));
+    for (seed, traces) in some.iter().zip(on_all_cores(&some, twice)) {
+        let (first, second) = traces?;
+        report
+            .must(!first.is_empty() && first == second, || format!("seed {seed} gave two traces"));
     }
-    report.note(format!("{} seeds run twice, with the same trace", seeds.len()));
+    report.note(format!(
+        "{} seeds run twice in processes of their own, with the same trace",
+        some.len()
+    ));
+    Ok(())
+}
+
+fn trace_alone(plan: &Plan, seed: u64) -> Result<Vec<u8>> {
+    let folder = tempfile::tempdir_in(&plan.folder)?;
+    let program = std::env::current_exe().context("finding this program")?;
+    let status = Command::new(program)
+        .args(["simulate", "--cycles", "1", "--seed", &seed.to_string(), "--postrider"])
+        .arg(&plan.program)
+        .arg("--folder")
+        .arg(folder.path())
+        .current_dir(folder.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .context("running a seed in a process of its own")?;
+    ensure!(status.success(), "seed {seed} alone ended with {status}");
+    let file = folder.path().join(format!("simulate-{seed}.trace"));
+    std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))
 }
 
 /// A protection that is switched off is missed: what was found, or that nothing was.

@@ -106,7 +106,10 @@ async fn a_backup_of_a_busy_service_holds_every_event_acknowledged_before_and_is
     let requests = receiver.requests().split_off(before);
     for event in acknowledged {
         let arrived = requests.iter().filter(|it| it.header("webhook-id") == Some(&event));
-        assert!(arrived.clone().any(|request| request.succeeded()), "{event} is lost");
+        assert!(
+            arrived.clone().any(testkit::receiver::ReceivedRequest::succeeded),
+            "{event} is lost"
+        );
     }
     service.terminate();
     assert!(service.ended().await.success());

@@ -114,7 +114,7 @@ async fn furnish(scene: &Scene) {
     scene.store.create_replay(replay, note_at(TEST_START)).await.unwrap();
     let streak = Streak { since: TEST_START, last_at: TEST_START, failures: 3, warnings: 0 };
     scene.store.write_streaks(vec![(endpoint, Some(streak))]).await.unwrap();
-    scene.write(|ledger| ledger.file()).await.unwrap();
+    scene.write(|ledger| ledger.in_savepoint(Ledger::file)).await.unwrap();
     scene.clean_at(hours(1), 100).await;
 }
 

@@ -94,7 +94,11 @@ pub(super) fn threads(process: Pid) -> Result<Vec<(u32, String)>> {
 
 /// How often each call stands in a trace: of the thread that made most of them.
 pub(super) fn counts(trace: &Path) -> Result<BTreeMap<String, u64>> {
-    let text = std::fs::read_to_string(trace).context("reading a trace")?;
+    let text = match std::fs::read_to_string(trace) {
+        // The thread had ended before it could be traced.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        text => text.context("reading a trace")?,
+    };
     let mut by_thread: BTreeMap<(String, String), u64> = BTreeMap::new();
     for line in text.lines() {
         // `fsync(3) = 0`, after the number of the thread if there are several.
