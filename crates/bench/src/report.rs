@@ -59,7 +59,8 @@ impl Report {
 
     /// Writes it as JSON.
     pub(crate) fn write_json(&self, file: &Path) -> Result<()> {
-        let text = serde_json::to_string_pretty(self)?;
+        let measured = serde_json::json!({ "measured": self, "goals": self.goals() });
+        let text = serde_json::to_string_pretty(&measured)?;
         std::fs::write(file, text).with_context(|| format!("writing {}", file.display()))
     }
 
@@ -93,9 +94,9 @@ impl Report {
         }
         let goals = self.goals();
         if !goals.is_empty() {
-            writeln!(text, "\n| goal | reached | is |\n| --- | --- | --- |")?;
+            writeln!(text, "\n| goal | reached | |\n| --- | --- | --- |")?;
             for goal in goals {
-                let kept = if goal.kept { "yes" } else { "NO" };
+                let kept = if goal.kept { "met" } else { "**missed**" };
                 writeln!(text, "| {} | {} | {kept} |", goal.name, goal.reached)?;
             }
         }
@@ -160,6 +161,7 @@ impl Report {
     }
 }
 
+#[derive(Debug, Serialize)]
 struct Goal {
     name: String,
     reached: String,

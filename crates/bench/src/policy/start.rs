@@ -2,10 +2,9 @@
 //! an event cost beside all that?
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use domain::time::Timestamp;
 
 use super::{Policy, PolicyLoad, median};
@@ -52,9 +51,29 @@ fn restarts(program: &Path, folder: &Path) -> Result<f64> {
     Ok(median(took))
 }
 
+/// The time from the start of the program to the receipt of an event published as soon as it is
+/// ready, in milliseconds.
+fn first_receipt(program: &Path, folder: &Path, receiver: &mut ReceiverProcess) -> Result<f64> {
+    receiver.report(folder)?;
+    let began_nanos = now_nanos();
+    let service = Service::start(program, folder)?;
+    let requests = vec![publish_request(service.address, OPERATOR_KEY, "account")];
+    publish_at_full_speed(service.address, &requests, 1, 1)?;
+    await_receipts(receiver, 1)?;
+    let came = receiver.report(folder)?;
+    let first_nanos = came.first().context("the event did not come")?.at_nanos;
+    Ok((first_nanos - began_nanos) as f64 / 1e6)
+}
+
+/// Ten thousand, a hundred thousand and so on, and `most` at the end.
+fn numbers(most: usize) -> impl Iterator<Item = usize> {
+    let tenfold = std::iter::successors(Some(10_000_usize), |number| number.checked_mul(10));
+    tenfold.take_while(move |number| *number < most).chain(std::iter::once(most))
+}
+
 /// CPU microseconds of the service per event.
 fn cost(service: &Service, receiver: &mut ReceiverProcess, folder: &Path) -> Result<f64> {
-    let requests = Arc::new(vec![publish_request(service.address, OPERATOR_KEY, "account")]);
+    let requests = vec![publish_request(service.address, OPERATOR_KEY, "account")];
     receiver.report(folder)?;
     let before = service.usage_when_quiet()?;
     publish_at_full_speed(service.address, &requests, EVENTS, PUBLISHERS)?;
@@ -79,17 +98,30 @@ pub(super) fn run(pending: usize, program: &Path, folder: &Path) -> Result<Polic
     let cost_empty = cost(&service, &mut receiver, folder)?;
     let now_seconds = i64::try_from(now_nanos() / 1_000_000_000)?;
     let due_at = Timestamp::from_seconds(now_seconds).plus(DUE_AFTER);
-    let filled = publish_batches(service.address, "account", pending, Some(due_at))?;
-    let cost_pending = cost(&service, &mut receiver, folder)?;
+    let mut policy = Policy::of(PolicyLoad::Start);
+    policy.row("CPU µs per event with nothing pending", format!("{cost_empty:.1}"));
+    let (mut there, mut batched_per_second, mut cost_pending) = (0, 0.0, cost_empty);
+    for number in numbers(pending) {
+        let filled = publish_batches(service.address, "account", number - there, Some(due_at))?;
+        (there, batched_per_second) = (number, filled.events_per_second);
+        cost_pending = cost(&service, &mut receiver, folder)?;
+        let memory = mib(service.usage()?.memory_bytes);
+        policy.row(
+            format!("CPU µs per event beside {number} pending / memory, MiB"),
+            format!("{cost_pending:.1} / {memory:.1}"),
+        );
+    }
     // Killed, as it would be by a crash.
     drop(service);
+    let first_receipt_ms = first_receipt(program, folder, &mut receiver)?;
     let pending_ms = restarts(program, folder)?;
     let memory = mib(Service::start(program, folder)?.usage_when_quiet()?.memory_bytes);
 
-    let mut policy = Policy::of(PolicyLoad::Start);
-    policy.row("CPU µs per event with nothing pending", format!("{cost_empty:.1}"));
-    policy.row(format!("CPU µs per event beside {pending} pending"), format!("{cost_pending:.1}"));
     policy.row(format!("memory after a start with {pending} pending, MiB"), format!("{memory:.1}"));
+    policy.row(
+        "from a start after a kill to the receipt of an event published at once, ms",
+        format!("{first_receipt_ms:.1}"),
+    );
     policy.goal(
         format!("ready on an empty store in ≤ {GOAL_EMPTY_MS:.0} ms (median of {STARTS})"),
         format!("{empty_ms:.1} ms"),
@@ -102,8 +134,8 @@ pub(super) fn run(pending: usize, program: &Path, folder: &Path) -> Result<Polic
     );
     policy.goal(
         format!("accepted in batches: ≥ {GOAL_BATCHED_PER_SECOND:.0} events/s"),
-        format!("{:.0}", filled.events_per_second),
-        filled.events_per_second >= GOAL_BATCHED_PER_SECOND,
+        format!("{batched_per_second:.0}"),
+        batched_per_second >= GOAL_BATCHED_PER_SECOND,
     );
     let times = cost_pending / cost_empty;
     policy.goal(
