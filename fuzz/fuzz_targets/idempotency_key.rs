@@ -3,6 +3,7 @@
 #![no_main]
 
 use domain::event::IdempotencyKey;
+use domain::limits::IDEMPOTENCY_KEPT_FOR;
 use fuzz::surface::with_surface;
 use http::{HeaderValue, StatusCode};
 use libfuzzer_sys::fuzz_target;
@@ -28,6 +29,8 @@ fuzz_target!(|input: &[u8]| {
     with_surface(
         |_| {},
         |surface| {
+            // A key of an earlier input would otherwise be forgotten between two of the requests.
+            surface.pass(IDEMPOTENCY_KEPT_FOR);
             let mut publish =
                 |event: &'static str| surface.post("/api/v1/events", event, Some(header.clone()));
             let first = publish(EVENT);

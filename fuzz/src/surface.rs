@@ -127,6 +127,11 @@ impl Surface {
         surface
     }
 
+    /// Lets time pass without a request.
+    pub fn pass(&self, length: Duration) {
+        self.clock.pass(length);
+    }
+
     /// Asks for what is at `path`.
     pub fn get(&mut self, path: &str) -> Answer {
         self.send(Request::get(path), Bytes::new())
