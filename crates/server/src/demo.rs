@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::config::{Config, Environment, Flags, LogConfig, LogFormat};
 use crate::ending::Ending;
 use crate::life::{Running, Signals, bind};
-use crate::telemetry::{self, Metrics};
+use crate::telemetry;
 use play::Play;
 use receiver::Receiver;
 use stage::Stage;
@@ -35,9 +35,8 @@ pub async fn run(once: bool, print: impl Fn(&str) -> Result<(), Ending>) -> Resu
     let folder = tempfile::tempdir()
         .map_err(|error| Ending::failed(format!("cannot make a temporary folder: {error}")))?;
     let config = config(&folder.path().join("demo.db").display().to_string())?;
-    let metrics = Metrics::start()?;
     let listener = bind(config.listen).await?;
-    let (running, operator_key) = Running::start(&config, listener, &metrics).await?;
+    let (running, operator_key) = Running::start(&config, listener).await?;
     let operator_key = operator_key
         .ok_or_else(|| Ending::failed("a new store came with an operator key of its own"))?;
     let shown = tokio::select! {

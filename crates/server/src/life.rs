@@ -17,7 +17,6 @@ use tokio::task::JoinHandle;
 use crate::config::Config;
 use crate::ending::Ending;
 use crate::listen::{self, Intake};
-use crate::telemetry::Metrics;
 use crate::telemetry::spans::Exporter;
 use crate::wire::{self, Wired};
 
@@ -46,11 +45,11 @@ impl Running {
     pub async fn start(
         config: &Config,
         listener: TcpListener,
-        metrics: &Metrics,
     ) -> Result<(Self, Option<ApiKey>), Ending> {
-        let Wired { engine, first_key, report_store, spans } = wire::engine(config).await?;
+        let Wired { engine, first_key, report_store, spans, metrics } =
+            wire::engine(config).await?;
         let intake = Intake::start(listener, |connections| {
-            wire::routes(config, engine.clone(), metrics, report_store, connections)
+            wire::routes(config, engine.clone(), &metrics, report_store, connections)
         })
         .map_err(|error| Ending::failed(format!("cannot listen: {error}")))?;
         Ok((Self { engine, intake, upkeep: metrics.keep_sorted(), spans }, first_key))
@@ -87,10 +86,9 @@ pub async fn serve(
 ) -> Result<(), Ending> {
     raise_open_files();
     let mut signals = Signals::new()?;
-    let metrics = Metrics::start()?;
     let listener = bind(config.listen).await?;
     let (running, first_key) = tokio::select! {
-        started = Running::start(config, listener, &metrics) => started?,
+        started = Running::start(config, listener) => started?,
         () = signals.next() => return Ok(()),
     };
     if let Some(key) = first_key {

@@ -39,14 +39,22 @@ pub struct Wired {
     pub report_store: ReportStore,
     /// Who sends spans, if anybody does.
     pub spans: Option<Arc<Exporter>>,
+    /// What is measured.
+    pub metrics: Metrics,
 }
 
 /// Starts the engine the configuration describes.
 pub async fn engine(config: &Config) -> Result<Wired, Ending> {
+    // Beside the rest, since its library compares two clocks for 10 ms and more; nothing else is,
+    // since it takes longer the more it is disturbed.
+    let measuring = tokio::task::spawn_blocking(Metrics::start);
     let sender = sender(config)?;
     let StoreLocation::Sqlite(path) = &config.store;
     let (store, sealing) = sqlite(path, config.key_file()).await?;
     let store = Arc::new(store);
+    let metrics = measuring
+        .await
+        .map_err(|error| Ending::failed(format!("beginning to measure broke off: {error}")))??;
     let spans = config.collector.as_ref().map(Exporter::start).transpose()?.map(Arc::new);
     let parts = Parts {
         sender,
@@ -63,7 +71,7 @@ pub async fn engine(config: &Config) -> Result<Wired, Ending> {
     let path = path.clone();
     let report_store: ReportStore =
         Arc::new(move |page| report_sqlite(page, &path, &store.statistics()));
-    Ok(Wired { engine, first_key, report_store, spans })
+    Ok(Wired { engine, first_key, report_store, spans, metrics })
 }
 
 /// Every route: the surfaces, and the metrics.
