@@ -1,7 +1,7 @@
 //! Events accepted, with their deliveries. Bodies come here sealed.
 //!
-//! What is done for every event stands in [`Ledger::accept`]: a row for the event, and one and an
-//! index entry for each delivery. The rest is `filing`'s, many at a time.
+//! What is done for every event stands in [`Ledger::accept`]: a row for the event and one for each
+//! delivery. The rest is `filing`'s, many at a time.
 
 use std::sync::Arc;
 
@@ -178,7 +178,8 @@ impl Ledger<'_> {
         let holder = holder.filter(|_| delivery.leased && !is_behind);
         let fence = u32::from(holder.is_some());
         let state = match holder {
-            Some(_) => state::LEASED,
+            Some(_) if birth.is_replay => state::LEASED,
+            Some(_) => state::FRESH,
             None if is_behind => state::BEHIND,
             None => state::WAITING,
         };

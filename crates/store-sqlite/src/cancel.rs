@@ -205,7 +205,7 @@ impl Ledger<'_> {
     ) -> Result<bool> {
         let changed = self.execute(
             "UPDATE deliveries SET state = 4, session = NULL, on_trial = 0, due_at = NULL, \
-             ended_at = ?2, reason = ?3 WHERE id = ?1 AND state IN (0, 1, 5)",
+             ended_at = ?2, reason = ?3 WHERE id = ?1 AND state IN (0, 1, 5, 6)",
             params![id, at.as_millis(), reason.name()],
         )?;
         if changed == 0 {

@@ -219,12 +219,12 @@ impl Ledger<'_> {
         let mut free = self.prepare(match why {
             GivenBack::Unused => {
                 "UPDATE deliveries SET state = 0, session = NULL, on_trial = 0 \
-                 WHERE id = ?2 AND state = 1 AND session = ?3 AND fence = ?4"
+                 WHERE id = ?2 AND state IN (1, 6) AND session = ?3 AND fence = ?4"
             }
             GivenBack::Unanswered => concat!(
                 "UPDATE deliveries SET ",
                 losing!(),
-                " WHERE id = ?2 AND state = 1 AND session = ?3 AND fence = ?4"
+                " WHERE id = ?2 AND state IN (1, 6) AND session = ?3 AND fence = ?4"
             ),
         })?;
         let mut give_back = |lease: &Lease| {
@@ -238,7 +238,7 @@ impl Ledger<'_> {
     pub(crate) fn begin_trial(&self, lease: Lease) -> Result<Recorded> {
         let begun = self.execute(
             "UPDATE deliveries SET on_trial = 1 \
-             WHERE id = ?1 AND state = 1 AND session = ?2 AND fence = ?3",
+             WHERE id = ?1 AND state IN (1, 6) AND session = ?2 AND fence = ?3",
             params![lease.delivery.to_bytes(), lease.session.0 as i64, lease.fence],
         )?;
         Ok(applied(begun))
@@ -248,7 +248,7 @@ impl Ledger<'_> {
         let mut end = self.prepare(
             "UPDATE deliveries SET state = ?4, session = NULL, on_trial = 0, due_at = NULL, \
              ended_at = ?5, reason = ?6 \
-             WHERE id = ?1 AND state = 1 AND session = ?2 AND fence = ?3",
+             WHERE id = ?1 AND state IN (1, 6) AND session = ?2 AND fence = ?3",
         )?;
         let mut set_aside = |lease: &Lease| {
             let ended = end.execute(params![

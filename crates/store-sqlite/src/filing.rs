@@ -7,8 +7,11 @@
 //! few ([`ENTRIES_UNFILED_MAX`]) and stand together at the end of `events`, where readers look
 //! them through.
 //!
+//! The index of what is open is likewise spared what is leased from birth ([`crate::state::FRESH`]) and
+//! ended before its event is filed, which is nearly all.
+//!
 //! Promise: an event and its deliveries are found in either place and never in both, because the
-//! entries and `filed_through` change in one transaction.
+//! entries and `filed_through` change in one transaction; no filed delivery is fresh.
 
 use domain::id::{AccountId, EndpointId};
 use rusqlite::{Connection, params, params_from_iter};
@@ -29,6 +32,10 @@ const ENTRIES_PER_STATEMENT: usize = 64;
 /// Bytes of one delivery in `events.deliveries`: its id and its endpoint's.
 pub(crate) const BORN_BYTES: usize = 32;
 
+/// Brings what is left of the deliveries that were leased from birth into the index of what is open;
+/// none has a smaller id than `?1`.
+pub(crate) const INDEX_FRESH: &str = "UPDATE deliveries SET state = 1 WHERE state = 6 AND id >= ?1";
+
 /// Whose and which.
 type Entry = ([u8; 16], [u8; 16]);
 
@@ -39,6 +46,8 @@ pub(crate) struct Unfiled {
     events: Vec<Entry>,
     /// Endpoint and delivery.
     deliveries: Vec<Entry>,
+    /// Whether an event could not be read, whose deliveries are therefore unknown.
+    has_unreadable: bool,
     /// The number for the next event. Numbers of removed events are not given again: those up to
     /// `filed_through` would count as filed.
     next_number: i64,
@@ -65,10 +74,21 @@ impl Unfiled {
                     unfiled.deliveries.extend(born);
                 }
                 // One that nobody can read must not stop all that is written.
-                Err(failure) => tracing::error!(%failure, "an event is missing in the lists"),
+                Err(failure) => {
+                    tracing::error!(%failure, "an event is missing in the lists");
+                    unfiled.has_unreadable = true;
+                }
             }
         }
         Ok(unfiled)
+    }
+
+    /// No delivery that is not filed has a smaller id; `None` if there are none.
+    fn first_delivery(&self) -> Option<[u8; 16]> {
+        if self.has_unreadable {
+            return Some([0; 16]);
+        }
+        self.deliveries.iter().map(|(_, id)| *id).min()
     }
 
     fn len(&self) -> usize {
@@ -158,8 +178,17 @@ impl Ledger<'_> {
         }
     }
 
+    /// After this, whatever is leased is in the index of what is open.
+    pub(crate) fn index_fresh(&mut self) -> Result<()> {
+        if let Some(first) = self.unfiled()?.first_delivery() {
+            self.execute(INDEX_FRESH, [first])?;
+        }
+        Ok(())
+    }
+
     /// Files all that is not filed yet.
     pub(crate) fn file(&mut self) -> Result<()> {
+        self.index_fresh()?;
         let mut unfiled = std::mem::take(self.unfiled()?);
         self.unfiled = None;
         // In order, neighbours go to the same page while it is at hand.
@@ -170,6 +199,7 @@ impl Ledger<'_> {
         self.execute("UPDATE counts SET filed_through = ?1", [unfiled.next_number - 1])?;
         unfiled.events.clear();
         unfiled.deliveries.clear();
+        unfiled.has_unreadable = false;
         unfiled.filed_through = unfiled.next_number - 1;
         self.unfiled = Some(unfiled);
         Ok(())
@@ -210,6 +240,14 @@ impl Ledger<'_> {
         )?;
         Ok(())
     }
+}
+
+/// [`Ledger::index_fresh`] where there is no ledger yet.
+pub(crate) fn index_fresh(connection: &Connection) -> Result<()> {
+    if let Some(first) = Unfiled::read(connection)?.first_delivery() {
+        connection.execute(INDEX_FRESH, [first])?;
+    }
+    Ok(())
 }
 
 /// Unfiled events of the account.

@@ -28,7 +28,7 @@ impl<'c> Hot<'c> {
                 "UPDATE deliveries SET state = ?1, session = NULL, attempts = attempts + 1, \
                  last_attempt = ?2, due_at = ?3, ended_at = ?4, reason = ?5, \
                  lost_claims = 0, on_trial = 0 \
-                 WHERE id = ?6 AND state = 1 AND session = ?7 AND fence = ?8 \
+                 WHERE id = ?6 AND state IN (1, 6) AND session = ?7 AND fence = ?8 \
                  AND last_attempt IS ?9",
             )?,
             insert_attempt: prepare(

@@ -1,7 +1,7 @@
 //! The schema, one numbered step after the other.
 //!
 //! Promise: a file of any earlier version is brought to the present one, each step in one
-//! transaction, so that a process that dies in between is continued by the next; a file of a later
+//! transaction, and a new file in a single one, so that a process that dies in between is continued by the next; a file of a later
 //! version is refused untouched.
 
 use rusqlite::{Connection, TransactionBehavior};
@@ -43,6 +43,7 @@ pub(crate) const MIGRATIONS: &[Step] = &[
         carry: Some(ask_for_a_rewrite),
         sql_after: "",
     },
+    Step::of(include_str!("../migrations/0004_fresh.sql")),
 ];
 
 /// The first version in which what is secret is sealed.
@@ -78,14 +79,20 @@ pub(crate) fn migrate(
     vault: &Vault,
 ) -> Result<(), MigrationRefused> {
     let found = check(connection, migrations)?;
-    let missing = &migrations[found..];
-    for (version, step) in (found + 1..).zip(missing) {
+    let is_new = found == 0;
+    // A new file has nothing to carry over: its steps are one, which spares a sync for each.
+    let at_once = if is_new { migrations.len().max(1) } else { 1 };
+    let mut version = found;
+    for steps in migrations[found..].chunks(at_once) {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        transaction.execute_batch(step.sql)?;
-        if let Some(carry) = step.carry {
-            carry(&transaction, vault, found == 0)?;
+        for step in steps {
+            transaction.execute_batch(step.sql)?;
+            if let Some(carry) = step.carry {
+                carry(&transaction, vault, is_new)?;
+            }
+            transaction.execute_batch(step.sql_after)?;
         }
-        transaction.execute_batch(step.sql_after)?;
+        version += steps.len();
         transaction.pragma_update(None, "user_version", version as i64)?;
         transaction.commit()?;
     }
@@ -151,6 +158,7 @@ mod tests {
     #[test]
     fn a_step_that_fails_leaves_the_version_before_it_and_can_be_repeated() {
         let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection, &MIGRATIONS[..1], &a_vault()).unwrap();
         let broken = "CREATE TABLE later (x); CREATE TABLE later (x);";
         let steps = [MIGRATIONS[0], Step::of(broken)];
         assert!(migrate(&mut connection, &steps, &a_vault()).is_err());

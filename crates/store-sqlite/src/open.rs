@@ -18,6 +18,8 @@ use crate::audit::head_is_whole;
 use crate::checkpoint::{Checkpointer, WAL_BYTES_MAX};
 use crate::claim::losing;
 use crate::condition::Condition;
+use crate::failure::Failure;
+use crate::filing::index_fresh;
 use crate::keys::{KeysRefused, take_into_use};
 use crate::lock::{FileLock, LockRefused, beside, owner_only};
 use crate::log;
@@ -202,7 +204,7 @@ pub(crate) fn open(path: &Path, vault: &Arc<Vault>) -> Result<Opened, OpenError>
     if !head_is_whole(&connection).unwrap_or(false) {
         tracing::error!("the end of the audit log was altered: walk its chain to see where");
     }
-    end_sessions(&connection).map_err(of_sqlite)?;
+    end_sessions(&connection).map_err(|failure| of_failure(path, &failure))?;
 
     let gauges = Arc::new(Gauges::default());
     let condition = Arc::new(Condition::of(path));
@@ -404,11 +406,12 @@ pub(crate) const SYNCHRONOUS_FULL: i64 = 2;
 
 /// No engine of an earlier process lives, since only one process has the file: what they held is
 /// claimable. Costs as much as they held, which their memory bounded.
-fn end_sessions(connection: &Connection) -> rusqlite::Result<()> {
+fn end_sessions(connection: &Connection) -> Result<(), Failure> {
     let transaction = connection.unchecked_transaction()?;
     transaction.execute("DELETE FROM sessions", [])?;
+    index_fresh(connection)?;
     transaction.execute(RELEASE_ALL, [TRIAL_AFTER_LOST_CLAIMS])?;
-    transaction.commit()
+    Ok(transaction.commit()?)
 }
 
 pub(crate) const RELEASE_ALL: &str =
@@ -443,6 +446,16 @@ pub(crate) fn of_io(path: &Path, error: &io::Error) -> OpenError {
         }
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => OpenError::Full(path),
         _ => OpenError::Other { path, reason: error.to_string() },
+    }
+}
+
+fn of_failure(path: &Path, failure: &Failure) -> OpenError {
+    match failure {
+        Failure::Sqlite(error) | Failure::Commit(error) => of_sqlite(path, error),
+        Failure::NoRoom => OpenError::Full(path.to_owned()),
+        Failure::Unreadable { .. } => {
+            OpenError::Damaged { path: path.to_owned(), reason: failure.to_string() }
+        }
     }
 }
 

@@ -63,6 +63,7 @@ impl Ledger<'_> {
             return Ok(0);
         }
         self.forget_sessions();
+        self.index_fresh()?;
         self.execute(
             concat!(
                 "UPDATE deliveries INDEXED BY deliveries_open SET ",

@@ -378,7 +378,9 @@ impl Ledger<'_> {
                 missed_by.retain(|missed| *missed != endpoint);
                 match state {
                     state::DELIVERED | state::CANCELLED => {}
-                    state::WAITING | state::LEASED | state::BEHIND => is_pending = true,
+                    state::WAITING | state::LEASED | state::BEHIND | state::FRESH => {
+                        is_pending = true;
+                    }
                     _ => return Ok(Taken::Whole),
                 }
             }

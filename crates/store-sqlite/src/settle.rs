@@ -231,7 +231,7 @@ impl Ledger<'_> {
     pub(crate) fn remove_delivery(&mut self, id: [u8; 16], rows_left: &mut usize) -> Result<bool> {
         let row = self
             .prepare(
-                "SELECT event, state IN (0, 1, 5), last_attempt FROM deliveries WHERE id = ?1",
+                "SELECT event, state IN (0, 1, 5, 6), last_attempt FROM deliveries WHERE id = ?1",
             )?
             .query_row([id], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, bool>(1)?, row.get(2)?)))
             .optional()?;

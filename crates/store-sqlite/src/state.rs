@@ -14,11 +14,13 @@ pub(crate) const EXHAUSTED: i64 = 3;
 pub(crate) const CANCELLED: i64 = 4;
 /// Pending, behind another of its endpoint and key.
 pub(crate) const BEHIND: i64 = 5;
+/// Pending, leased since it was accepted, its event not filed yet: not in the index of what is open.
+pub(crate) const FRESH: i64 = 6;
 
 /// The state that a row says; `None` if we never write that.
 pub(crate) fn parse(state: i64, reason: Option<EndReason>) -> Option<DeliveryState> {
     match (state, reason) {
-        (WAITING | LEASED | BEHIND, None) => Some(DeliveryState::Pending),
+        (WAITING | LEASED | BEHIND | FRESH, None) => Some(DeliveryState::Pending),
         (DELIVERED, None) => Some(DeliveryState::Delivered),
         (EXHAUSTED, Some(reason)) => Some(DeliveryState::Exhausted(reason)),
         (CANCELLED, Some(reason)) => Some(DeliveryState::Cancelled(reason)),

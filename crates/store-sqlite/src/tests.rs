@@ -29,6 +29,7 @@ mod backup;
 mod damaged;
 mod erasing;
 mod failing;
+mod fresh;
 mod group_commit;
 mod logged;
 mod reading;

@@ -96,7 +96,7 @@ impl Rows {
             let mut end_delivery = connection.prepare_cached(
                 "UPDATE deliveries SET state = 2, session = NULL, attempts = 1, last_attempt = ?2,
                  due_at = NULL, ended_at = ?3
-                 WHERE id = ?1 AND state = 1 AND session = 1 AND fence = 1",
+                 WHERE id = ?1 AND state = 6 AND session = 1 AND fence = 1",
             )?;
             for delivery in &recorded {
                 insert_attempt.execute(params![now, self.exchange])?;
@@ -111,7 +111,7 @@ impl Rows {
             )?;
             let mut insert_delivery = connection.prepare_cached(
                 "INSERT INTO deliveries (id, event, endpoint, state, session, fence, attempts,
-                 due_at, created_at) VALUES (?1, ?2, ?3, 1, 1, 1, 0, ?4, ?4)",
+                 due_at, created_at) VALUES (?1, ?2, ?3, 6, 1, 1, 0, ?4, ?4)",
             )?;
             for _ in 0..events {
                 self.accept(connection, &mut insert_event, &mut insert_delivery, now)?;

@@ -36,6 +36,7 @@ async fn no_question_scans_or_sorts() {
                     "COVERING INDEX deliveries_open (state=? AND endpoint>?)",
                 ),
                 (open::RELEASE_ALL, "deliveries_open (state=?)"),
+                (filing::INDEX_FRESH, "deliveries USING PRIMARY KEY (id>?)"),
                 (history::COUNT_WAITING, "COVERING INDEX deliveries_open (state=? AND endpoint=?)"),
                 (filing::SELECT_UNFILED, "INTEGER PRIMARY KEY (rowid>?)"),
                 (source::EVENTS, "sqlite_autoindex_events_1 (id<?)"),
