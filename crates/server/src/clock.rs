@@ -22,9 +22,19 @@ const LOOK_EVERY_MS: i64 = 100;
 /// receivers forgive more.
 const TOLD_FROM: Duration = Duration::from_mins(1);
 
+/// What the time is read from, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+struct Sources {
+    /// Since the machine's start, or another instant that stays.
+    up_ms: fn() -> i64,
+    /// Since the Unix epoch, as the machine is told.
+    wall_ms: fn() -> i64,
+}
+
 /// The machine's wall clock, without its steps.
 #[derive(Debug)]
 pub struct SteadyClock {
+    sources: Sources,
     /// What is added to the time since the machine's start to get the time of day; milliseconds.
     offset_ms: AtomicI64,
     /// When the wall clock was looked at last, since the machine's start.
@@ -35,9 +45,14 @@ pub struct SteadyClock {
 impl SteadyClock {
     /// One that agrees with the wall clock now.
     pub fn start() -> Self {
-        let up_ms = up_ms();
+        Self::of(Sources { up_ms, wall_ms: || SystemClock.now().as_millis() })
+    }
+
+    fn of(sources: Sources) -> Self {
+        let up_ms = (sources.up_ms)();
         Self {
-            offset_ms: AtomicI64::new(SystemClock.now().as_millis() - up_ms),
+            sources,
+            offset_ms: AtomicI64::new((sources.wall_ms)() - up_ms),
             looked_at_ms: AtomicI64::new(up_ms),
             is_told: AtomicBool::new(false),
         }
@@ -51,7 +66,7 @@ impl SteadyClock {
             .is_ok();
         if is_mine {
             let offset_ms = self.offset_ms.load(Ordering::Relaxed);
-            let wall_offset_ms = SystemClock.now().as_millis() - up_ms;
+            let wall_offset_ms = (self.sources.wall_ms)() - up_ms;
             let closer_ms = closer(offset_ms, wall_offset_ms, up_ms - looked_at_ms);
             self.offset_ms.store(closer_ms, Ordering::Release);
             self.tell(wall_offset_ms.saturating_sub(closer_ms));
@@ -77,7 +92,7 @@ impl SteadyClock {
 
 impl Clock for SteadyClock {
     fn now(&self) -> Timestamp {
-        let up_ms = up_ms();
+        let up_ms = (self.sources.up_ms)();
         let looked_at_ms = self.looked_at_ms.load(Ordering::Relaxed);
         if up_ms - looked_at_ms >= LOOK_EVERY_MS {
             self.look(up_ms, looked_at_ms);
@@ -86,7 +101,7 @@ impl Clock for SteadyClock {
     }
 
     fn told(&self) -> Timestamp {
-        SystemClock.now()
+        Timestamp::from_millis((self.sources.wall_ms)())
     }
 }
 
@@ -113,6 +128,8 @@ fn up_ms() -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
@@ -141,12 +158,45 @@ mod tests {
         }
     }
 
+    thread_local! {
+        static UP_MS: Cell<i64> = const { Cell::new(1_000) };
+        static WALL_MS: Cell<i64> = const { Cell::new(1_705_314_600_000) };
+    }
+
+    fn scripted() -> SteadyClock {
+        SteadyClock::of(Sources { up_ms: || UP_MS.get(), wall_ms: || WALL_MS.get() })
+    }
+
+    fn pass(ms: i64) {
+        UP_MS.set(UP_MS.get() + ms);
+        WALL_MS.set(WALL_MS.get() + ms);
+    }
+
     #[test]
     fn it_begins_as_the_wall_clock_and_stays_with_it() {
-        let clock = SteadyClock::start();
+        let clock = scripted();
         for _ in 0..1_000 {
-            let [now, wall] = [clock.now(), SystemClock.now()].map(Timestamp::as_millis);
-            assert!((now - wall).abs() <= 50, "{now} {wall}");
+            assert_eq!([clock.now(), clock.told()].map(Timestamp::as_millis), [WALL_MS.get(); 2]);
+            pass(37);
+        }
+    }
+
+    #[test]
+    fn a_step_of_the_machines_clock_is_followed_a_tenth_as_fast_and_told_at_once() {
+        for step in [DAY_MS, -DAY_MS] {
+            let clock = scripted();
+            let begun_at = clock.now().as_millis();
+            WALL_MS.set(WALL_MS.get() + step);
+            let mut before = begun_at;
+            for _ in 0..600 {
+                pass(100);
+                let now = clock.now().as_millis();
+                assert!((90..=110).contains(&(now - before)), "{now} after {before}");
+                before = now;
+                assert_eq!(clock.told().as_millis(), WALL_MS.get());
+            }
+            let passed = before - begun_at;
+            assert_eq!(passed, 60_000 + 6_000 * step.signum(), "a tenth of a minute was made good");
         }
     }
 }

@@ -323,17 +323,28 @@ pub struct TestClock {
     start: Timestamp,
     created: Instant,
     shift_millis: AtomicI64,
+    told_ahead_millis: AtomicI64,
 }
 
 impl TestClock {
     /// A clock that shows `start` now.
     pub fn starting_at(start: Timestamp) -> Self {
-        Self { start, created: Instant::now(), shift_millis: AtomicI64::new(0) }
+        Self {
+            start,
+            created: Instant::now(),
+            shift_millis: AtomicI64::new(0),
+            told_ahead_millis: AtomicI64::new(0),
+        }
     }
 
     /// Sets the clock forward, as an administrator or NTP might; the runtime's time stays.
     pub fn set_forward(&self, length: Duration) {
         self.shift_millis.fetch_add(length.as_millis() as i64, Ordering::SeqCst);
+    }
+
+    /// Sets the machine's clock forward, which this one does not follow: only what others take for now.
+    pub fn set_told_forward(&self, length: Duration) {
+        self.told_ahead_millis.fetch_add(length.as_millis() as i64, Ordering::SeqCst);
     }
 
     /// Sets the clock back; the runtime's time stays.
@@ -346,6 +357,11 @@ impl Clock for TestClock {
     fn now(&self) -> Timestamp {
         let shown = self.start.plus(self.created.elapsed()).as_millis();
         Timestamp::from_millis(shown + self.shift_millis.load(Ordering::SeqCst))
+    }
+
+    fn told(&self) -> Timestamp {
+        let ahead = self.told_ahead_millis.load(Ordering::SeqCst);
+        Timestamp::from_millis(self.now().as_millis() + ahead)
     }
 }
 

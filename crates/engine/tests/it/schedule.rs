@@ -101,6 +101,27 @@ async fn every_retry_carries_the_same_id_and_body_and_a_fresh_timestamp() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_signed_carries_the_machines_time_while_a_step_of_its_clock_is_made_good() {
+    let scene = Scene::new().await;
+    let (account, _) = scene.subscriber("john", URL).await;
+    scene.sender.script(URL, [Reply::failure(Failure::Reset)]);
+    scene.publish(&account).await;
+    scene.pass(Duration::from_secs(1)).await;
+    let waits_until = scene.delivery().await.due_at.unwrap();
+    scene.clock.set_told_forward(Duration::from_hours(24));
+    scene.drain().await;
+    let requests = scene.sender.requests();
+    assert_eq!(requests.len(), 2);
+    let [before, after] = [0, 1].map(|at: usize| -> i64 {
+        requests[at].header("webhook-timestamp").unwrap().parse().unwrap()
+    });
+    assert!((86_400..86_420).contains(&(after - before)), "{before} {after}");
+    let attempts = scene.engine.attempts(Scope::OPERATOR, scene.delivery().await.id).await.unwrap();
+    let late = attempts[1].at.since(waits_until);
+    assert!(late < Duration::from_secs(1), "the retry went by the old time: {late:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_endpoint_may_have_a_schedule_of_its_own() {
     let scene = Scene::new().await;
     let (account, endpoint) = scene.subscriber("john", URL).await;
