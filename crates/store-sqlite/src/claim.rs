@@ -96,14 +96,14 @@ impl Ledger<'_> {
                         let due = match due {
                             Ok(due) => due,
                             Err((id, failure)) => {
-                                self.set_aside_unreadable(id, now, &failure)?;
+                                self.set_aside_unreadable((lane.endpoint, id), now, &failure)?;
                                 continue;
                             }
                         };
                         let is_new = !payloads.contains_key(&due.event);
                         let owned = match self.owed_payload(&mut payloads, lane.endpoint, &due) {
                             Err(failure @ Failure::Unreadable { .. }) => {
-                                self.set_aside_unreadable(due.id, now, &failure)?;
+                                self.set_aside_unreadable((lane.endpoint, due.id), now, &failure)?;
                                 continue;
                             }
                             owned => owned?,
@@ -153,14 +153,15 @@ impl Ledger<'_> {
         Err(Failure::Unreadable { table: "deliveries", column: "event", row })
     }
 
-    /// Ends a waiting delivery that nobody can read, or whose event.
+    /// Ends a waiting delivery that nobody can read, or whose event. Whose it was, the lane tells, which
+    /// may be all that is left to tell it.
     fn set_aside_unreadable(
         &mut self,
-        id: DeliveryId,
+        (endpoint, id): (EndpointId, DeliveryId),
         at: Timestamp,
         failure: &Failure,
     ) -> Result<()> {
-        tracing::error!(delivery = %id, %failure, "a delivery is set aside");
+        tracing::error!(%endpoint, delivery = %id, %failure, "a delivery is set aside");
         let ended = self.execute(
             "UPDATE deliveries SET state = ?2, session = NULL, on_trial = 0, due_at = NULL, \
              ended_at = ?3, reason = ?4 WHERE id = ?1 AND state = 0",
