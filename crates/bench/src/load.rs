@@ -28,6 +28,10 @@ const SILENCE_MEANS_LOST: Duration = Duration::from_secs(20);
 /// Endpoints of the idle load.
 const IDLE_ENDPOINTS: usize = 10_000;
 
+/// How long the endpoints are made before the service is called idle: what their making leaves to
+/// do, such as looking through the audit log for what is to be announced, is done every 10 s.
+const IDLE_AFTER: Duration = Duration::from_secs(12);
+
 /// How long the idle service is watched.
 const IDLE_WATCHED: Duration = Duration::from_secs(10);
 
@@ -301,6 +305,7 @@ fn run_idle(program: &Path, folder: &Path) -> Result<Idle> {
     let receiver = ReceiverProcess::start()?;
     let service = Service::start(program, folder)?;
     service.furnish(accounts, endpoints_each, receiver.address)?;
+    pause(IDLE_AFTER);
     let memory_mib = mib(service.usage_when_quiet()?.memory_bytes);
     let before = service.usage()?;
     pause(IDLE_WATCHED);
