@@ -4,11 +4,11 @@
 //! endpoint, and each place is a page to write, check and copy: with a hundred endpoints that
 //! doubles what an event costs. So these two indexes are tables which the writer fills, in order,
 //! with many entries at once. Events beyond `counts.filed_through` are not in them yet; those are
-//! few ([`ENTRIES_UNFILED_MAX`]) and stand together at the end of `events`, where readers look
-//! them through.
+//! few ([`FILED_FROM_ENTRIES`], and those of one transaction) and stand together at the end of
+//! `events`, where readers look them through.
 //!
-//! The index of what is open is likewise spared what is leased from birth ([`crate::state::FRESH`]) and
-//! ended before its event is filed, which is nearly all.
+//! The index of what is open is likewise spared what is leased from birth ([`crate::state::FRESH`])
+//! and ends before its event is filed, which is nearly all where receivers are fast.
 //!
 //! Promise: an event and its deliveries are found in either place and never in both, because the
 //! entries and `filed_through` change in one transaction; no filed delivery is fresh.
@@ -23,7 +23,7 @@ use crate::row::Fields;
 
 /// From so many entries on they are filed. More would make an entry cheaper, but a list that has
 /// to look through the unfiled ones slower: about 1 ms for so many.
-pub(crate) const ENTRIES_UNFILED_MAX: usize = 4_096;
+pub(crate) const FILED_FROM_ENTRIES: usize = 4_096;
 
 /// Entries that one statement inserts. Those of one account or endpoint follow one another at the
 /// place where it stands, which is half the work; more at once bring no more.
@@ -46,8 +46,9 @@ pub(crate) struct Unfiled {
     events: Vec<Entry>,
     /// Endpoint and delivery.
     deliveries: Vec<Entry>,
-    /// Whether an event could not be read, whose deliveries are therefore unknown.
-    has_unreadable: bool,
+    /// No delivery in `deliveries`, and none that nobody can read there, has a smaller id; `None` if there
+    /// are none. Events get their ids before their deliveries, so theirs bound them too.
+    first: Option<[u8; 16]>,
     /// The number for the next event. Numbers of removed events are not given again: those up to
     /// `filed_through` would count as filed.
     next_number: i64,
@@ -67,28 +68,29 @@ impl Unfiled {
         while let Some(row) = rows.next()? {
             let fields = Fields::new("events", row);
             unfiled.next_number = fields.get::<i64>("number")? + 1;
+            // Where not even the id can be read, any delivery may be of this event.
+            unfiled.begin_at(fields.get("id").unwrap_or([0; 16]));
             match UnfiledEvent::read(&fields) {
                 Ok(event) => {
                     unfiled.events.push((event.account, event.id));
-                    let born = event.born.iter().map(|born| (born.endpoint, born.id));
-                    unfiled.deliveries.extend(born);
+                    for born in event.born {
+                        unfiled.note_delivery(born.endpoint, born.id);
+                    }
                 }
                 // One that nobody can read must not stop all that is written.
-                Err(failure) => {
-                    tracing::error!(%failure, "an event is missing in the lists");
-                    unfiled.has_unreadable = true;
-                }
+                Err(failure) => tracing::error!(%failure, "an event is missing in the lists"),
             }
         }
         Ok(unfiled)
     }
 
-    /// No delivery that is not filed has a smaller id; `None` if there are none.
-    fn first_delivery(&self) -> Option<[u8; 16]> {
-        if self.has_unreadable {
-            return Some([0; 16]);
-        }
-        self.deliveries.iter().map(|(_, id)| *id).min()
+    fn note_delivery(&mut self, endpoint: [u8; 16], id: [u8; 16]) {
+        self.deliveries.push((endpoint, id));
+        self.begin_at(id);
+    }
+
+    fn begin_at(&mut self, id: [u8; 16]) {
+        self.first = Some(self.first.map_or(id, |first| first.min(id)));
     }
 
     fn len(&self) -> usize {
@@ -162,25 +164,25 @@ impl Ledger<'_> {
     pub(crate) fn note_unfiled(&mut self, new: &NewEvent) -> Result<i64> {
         let unfiled = self.unfiled()?;
         unfiled.events.push((new.event.account.to_bytes(), new.event.id.to_bytes()));
-        let entry = |delivery: &store::queue::NewDelivery| {
-            (delivery.endpoint.to_bytes(), delivery.id.to_bytes())
-        };
-        unfiled.deliveries.extend(new.deliveries.iter().map(entry));
+        for delivery in &new.deliveries {
+            unfiled.note_delivery(delivery.endpoint.to_bytes(), delivery.id.to_bytes());
+        }
         unfiled.next_number += 1;
         Ok(unfiled.next_number - 1)
     }
 
-    /// Files what is not filed yet, if that is much.
+    /// Files what is not filed yet, if that is much. Comes before what a transaction adds: of that hardly
+    /// anything has ended.
     pub(crate) fn file_if_much(&mut self) -> Result<()> {
         match &self.unfiled {
-            Some(unfiled) if unfiled.len() >= ENTRIES_UNFILED_MAX => self.file(),
+            Some(unfiled) if unfiled.len() >= FILED_FROM_ENTRIES => self.file(),
             _ => Ok(()),
         }
     }
 
     /// After this, whatever is leased is in the index of what is open.
     pub(crate) fn index_fresh(&mut self) -> Result<()> {
-        if let Some(first) = self.unfiled()?.first_delivery() {
+        if let Some(first) = self.unfiled()?.first {
             self.execute(INDEX_FRESH, [first])?;
         }
         Ok(())
@@ -199,7 +201,7 @@ impl Ledger<'_> {
         self.execute("UPDATE counts SET filed_through = ?1", [unfiled.next_number - 1])?;
         unfiled.events.clear();
         unfiled.deliveries.clear();
-        unfiled.has_unreadable = false;
+        unfiled.first = None;
         unfiled.filed_through = unfiled.next_number - 1;
         self.unfiled = Some(unfiled);
         Ok(())
@@ -244,7 +246,7 @@ impl Ledger<'_> {
 
 /// [`Ledger::index_fresh`] where there is no ledger yet.
 pub(crate) fn index_fresh(connection: &Connection) -> Result<()> {
-    if let Some(first) = Unfiled::read(connection)?.first_delivery() {
+    if let Some(first) = Unfiled::read(connection)?.first {
         connection.execute(INDEX_FRESH, [first])?;
     }
     Ok(())

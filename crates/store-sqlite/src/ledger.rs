@@ -89,12 +89,11 @@ impl<'c> Ledger<'c> {
 
     pub(crate) fn begin(&mut self) -> Result<()> {
         self.execute("BEGIN IMMEDIATE", [])?;
-        Ok(())
+        self.file_if_much()
     }
 
     /// Puts everything since [`Self::begin`] on stable storage.
     pub(crate) fn commit(&mut self) -> Result<()> {
-        self.file_if_much()?;
         self.write_counts()?;
         self.execute("COMMIT", []).map_err(|failure| match failure {
             Failure::Sqlite(error) => Failure::of_commit(error),

@@ -2,10 +2,10 @@
 //!
 //! SQLite notices damage when it meets it, and some of it never: a row that its index has lost is a
 //! delivery that nobody claims. Promise: whatever the structure of the file shows is found once per
-//! start, and stops the writer; a row that cannot be right by itself is named in the log, and its
-//! neighbours are served. What is in a row is not judged here: payloads and secrets are sealed, and
-//! what else must not be altered unseen is checked where it is used. The look at a table
-//! is broken off, which the log says, when it would keep the write-ahead log from beginning anew, and
+//! start, and stops the writer, as does a lease that nobody holds; a row that cannot be right by
+//! itself is named in the log, and its neighbours are served. What else is in a row is not judged
+//! here: payloads and secrets are sealed, and what else must not be altered unseen is checked where
+//! it is used. The look at a table is broken off, which the log says, when it would keep the write-ahead log from beginning anew, and
 //! goes on with the next one. Neighbours: `condition` is what it tells.
 
 use std::path::Path;
@@ -20,6 +20,7 @@ use crate::checkpoint::WAL_BYTES_MAX;
 use crate::condition::Condition;
 use crate::failure::{Failure, Result};
 use crate::lock::FileLock;
+use crate::row::hex;
 use crate::statistics::Gauges;
 
 /// Steps of SQLite's machine between two looks at whether to go on; some microseconds.
@@ -131,6 +132,33 @@ fn look_through(
         } else {
             condition.set_broken(format!("{table} is damaged: {text}"));
         }
+    }
+    if table == "deliveries" {
+        look_for_unheld(connection, shown, condition)?;
+    }
+    Ok(())
+}
+
+/// A delivery that is leased from birth is in no index: one that no session holds is lost to all.
+fn look_for_unheld(connection: &Connection, shown: &str, condition: &Condition) -> Result<()> {
+    let mut statement = connection.prepare(
+        "SELECT id, event, endpoint FROM deliveries WHERE state = 6 \
+         AND (session IS NULL OR session NOT IN (SELECT number FROM sessions))",
+    )?;
+    let mut found = statement.query([])?;
+    while let Some(row) = found.next()? {
+        let [delivery, endpoint] =
+            [0, 2].map(|column| row.get(column).map(|id: [u8; 16]| hex(&id)));
+        let (delivery, endpoint) = (delivery?, endpoint?);
+        let event: i64 = row.get(1)?;
+        tracing::error!(
+            database = shown,
+            delivery,
+            event,
+            endpoint,
+            "nobody holds a leased delivery"
+        );
+        condition.set_broken(format!("deliveries is damaged: nobody holds row {delivery}"));
     }
     Ok(())
 }

@@ -42,6 +42,9 @@ const ACCOUNTS: usize = 3;
 /// open no breaker: that takes ten failures in a row.
 const EVENTS: u64 = 4;
 
+/// Events of each account whose first attempts nobody has answered yet.
+const EVENTS_ON_THEIR_WAY: u64 = 2;
+
 /// Every try after the first comes soon.
 const SCHEDULE: &str = "0,2,2,2,2,2,2,2,2,2,2,2";
 
@@ -140,7 +143,8 @@ struct Owed {
 }
 
 impl Left {
-    /// Makes a store whose receivers fail everything: half in the file, half in the log.
+    /// Makes a store whose receivers fail everything, half in the file, half in the log, and then
+    /// answer no more: what comes last is on its way when the service is killed.
     async fn prepare(plan: &Plan, seed: u64) -> Result<Self> {
         let mut stage = Stage::new(plan, NAME).await?;
         stage.receiver.behave(|_| Reply::status(500));
@@ -153,6 +157,10 @@ impl Left {
         service.stop().await?;
         let service = launch.start().await?;
         publish(&stage, &service, seed ^ 1).await?;
+        stage.receiver.behave(|_| Reply::Hang);
+        let before = stage.receiver.received();
+        let more = stage.publish_some(&service, EVENTS_ON_THEIR_WAY, seed ^ 2).await?;
+        stage.receiver.until_received(before + more, DRAIN_MAX).await?;
         // What was written last is not proven by anything that follows: here, a customer.
         let account = json!({"username": "the last", "contract": "standard"});
         client::create(service.address, "/api/v1/accounts", &account).await?;
@@ -266,6 +274,9 @@ impl Left {
         let begun_at = Instant::now();
         let mut damaged_at = None;
         loop {
+            // Nobody waits for what nothing says is pending; or a broken service does not tell. Asked
+            // before the receivers' log is read, in which what was pending until then is found.
+            let is_idle = service.pending().await.is_ok_and(|pending| pending == 0);
             let received = self.stage.receiver.log().read::<Received>()?.split_off(before);
             let arrived: BTreeSet<_> = received.into_iter().map(Owed::from).collect();
             if says_damage(&launch.log()) {
@@ -274,8 +285,6 @@ impl Left {
             // One that goes on is waited for to the end: it may excuse only what it names.
             let is_settled =
                 damaged_at.is_some_and(|at| at.elapsed() > DAMAGED_MAX) && !is_ready(service).await;
-            // Nobody waits for what nothing says is pending; or a broken service does not tell.
-            let is_idle = service.pending().await.is_ok_and(|pending| pending == 0);
             if self.owed.is_subset(&arrived)
                 || is_settled
                 || is_idle && begun_at.elapsed() > DAMAGED_MAX

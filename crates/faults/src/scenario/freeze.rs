@@ -28,7 +28,11 @@ const TIMEOUT_SECONDS: u64 = 3;
 /// How long after a freeze limits are watched.
 const WATCHED_FOR: Duration = Duration::from_secs(2);
 
-const DRAIN_MAX: Duration = Duration::from_mins(1);
+/// How long attempts may be waited for before a freeze.
+const CALM_MAX: Duration = Duration::from_secs(30);
+
+/// How long what is left may take: a minute of breakers' waits, and what gathered meanwhile.
+const DRAIN_MAX: Duration = Duration::from_mins(3);
 
 /// Runs it.
 pub(crate) async fn run(plan: &Plan) -> Result<Report> {
@@ -46,6 +50,11 @@ pub(crate) async fn run(plan: &Plan) -> Result<Report> {
     let (mut met_work, mut most, mut on_their_way) = (0, 0, 0);
     for _ in 0..freezes {
         sleep(Duration::from_millis(chance.between(1_000..2_000))).await;
+        // After the freeze before, a breaker may have everything wait.
+        let waits_since = Instant::now();
+        while stage.receiver.in_flight() == 0 && waits_since.elapsed() < CALM_MAX {
+            sleep(Duration::from_millis(1)).await;
+        }
         service.freeze()?;
         let in_flight = stage.receiver.in_flight();
         met_work += u64::from(in_flight > 0);

@@ -2,16 +2,20 @@
 
 use std::sync::Arc;
 
+use domain::id::EndpointId;
 use domain::testing::TEST_START;
+use store::StoreError;
 use store::queue::{Accepted, LaneRoom, NewEvent, Queue as _};
+
+use tempfile::TempDir;
 
 use super::{Scene, body};
 use crate::SqliteStore;
-use crate::filing::ENTRIES_UNFILED_MAX;
+use crate::filing::FILED_FROM_ENTRIES;
 use crate::state;
 
 /// Events of one delivery that are filed at once when they come: each is two entries.
-const FILED_AT_ONCE: usize = ENTRIES_UNFILED_MAX / 2;
+const FILED_AT_ONCE: usize = FILED_FROM_ENTRIES / 2;
 
 /// An event whose delivery is leased from birth.
 fn leased(scene: &Scene, number: usize) -> NewEvent {
@@ -34,9 +38,9 @@ async fn in_state(store: &SqliteStore, state: i64) -> usize {
     store.read(counted).await.unwrap()
 }
 
-async fn claimable(store: &SqliteStore, scene_endpoint: domain::id::EndpointId) -> usize {
+async fn claimable(store: &SqliteStore, endpoint: EndpointId) -> usize {
     let session = store.begin_session(TEST_START).await.unwrap();
-    let lanes = vec![LaneRoom { endpoint: scene_endpoint, room: 2 * FILED_AT_ONCE }];
+    let lanes = vec![LaneRoom { endpoint, room: 2 * FILED_AT_ONCE }];
     let claims = store.claim_due(session, TEST_START, lanes).await.unwrap();
     claims[0].claimed.len()
 }
@@ -47,7 +51,8 @@ async fn no_filed_delivery_is_fresh() {
     publish_leased(&scene, 1..FILED_AT_ONCE).await;
     assert_eq!(in_state(&scene.store, state::FRESH).await, FILED_AT_ONCE - 1);
     publish_leased(&scene, FILED_AT_ONCE..FILED_AT_ONCE + 1).await;
-    assert_eq!(in_state(&scene.store, state::FRESH).await, 0);
+    publish_leased(&scene, FILED_AT_ONCE + 1..FILED_AT_ONCE + 2).await;
+    assert_eq!(in_state(&scene.store, state::FRESH).await, 1, "the one that came after the filing");
     assert_eq!(in_state(&scene.store, state::LEASED).await, FILED_AT_ONCE);
 }
 
@@ -73,17 +78,39 @@ async fn what_a_lost_session_had_leased_from_birth_is_claimable() {
     assert_eq!(claimable(&scene.store, scene.endpoint.id).await, 10);
 }
 
-#[tokio::test]
-async fn an_event_that_nobody_can_read_does_not_keep_deliveries_leased_for_ever() {
+/// Opens the file of this scene again after three events leased from birth were left in it and
+/// something was altered.
+async fn reopened_after(alteration: &'static str) -> (Arc<SqliteStore>, EndpointId, TempDir) {
     let scene = Scene::open().await;
     publish_leased(&scene, 1..4).await;
-    let damage = "UPDATE events SET deliveries = x'01' WHERE number = 1";
-    scene.write(move |ledger| ledger.execute(damage, [])).await.unwrap();
-    let Scene { store, path, endpoint, _directory: _kept, .. } = scene;
+    scene.write(move |ledger| ledger.execute(alteration, [])).await.unwrap();
+    let Scene { store, path, endpoint, _directory: kept, .. } = scene;
     drop(store);
+    (Arc::new(SqliteStore::open(&path, super::a_vault()).unwrap()), endpoint.id, kept)
+}
 
-    let store = Arc::new(SqliteStore::open(&path, super::a_vault()).unwrap());
-    assert_eq!(in_state(&store, state::FRESH).await, 0);
-    assert_eq!(claimable(&store, endpoint.id).await, 2, "all but the unreadable one, set aside");
-    assert_eq!(in_state(&store, state::EXHAUSTED).await, 1);
+#[tokio::test]
+async fn an_event_that_nobody_can_read_does_not_keep_deliveries_leased_for_ever() {
+    for deliveries in ["x'01'", "x''", "zeroblob(32)"] {
+        let damage = format!("UPDATE events SET deliveries = {deliveries} WHERE number = 1");
+        let (store, endpoint, _kept) = reopened_after(damage.leak()).await;
+        assert_eq!(in_state(&store, state::FRESH).await, 0, "{deliveries}");
+        assert_eq!(claimable(&store, endpoint).await, 2, "all but the one, which is set aside");
+        assert_eq!(in_state(&store, state::EXHAUSTED).await, 1, "{deliveries}");
+    }
+}
+
+#[tokio::test]
+async fn a_lease_that_nobody_holds_is_found_after_a_start_and_stops_the_writer() {
+    for damage in [
+        "UPDATE counts SET filed_through = filed_through + 4096",
+        "UPDATE deliveries SET state = 2, session = NULL",
+    ] {
+        let (store, _, _kept) = reopened_after(damage).await;
+        store.soundness.wait();
+        let is_damage = in_state(&store, state::FRESH).await > 0;
+        assert_eq!(is_damage, damage.contains("counts"));
+        let session = store.begin_session(TEST_START).await;
+        assert_eq!(matches!(session, Err(StoreError::Broken(_))), is_damage, "{session:?}");
+    }
 }
