@@ -56,7 +56,7 @@ impl Ledger<'_> {
             endpoint,
             "INSERT INTO endpoints VALUES \
              (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, \
-             ?20, ?21, ?22, ?23)",
+             ?20, ?21, ?22, ?23, NULL)",
         )?;
         self.bump_roster(endpoint.account)?;
         Ok(EndpointCreated::Created)
@@ -150,6 +150,17 @@ impl Ledger<'_> {
                 client_credentials,
             ],
         )?;
-        Ok(())
+        Ok(write_digest(self.connection, endpoint.id.to_bytes())?)
     }
+}
+
+/// Writes what proves that an endpoint's row is as it was written.
+pub(crate) fn write_digest(connection: &Connection, id: [u8; 16]) -> rusqlite::Result<()> {
+    let digest = connection
+        .prepare_cached("SELECT * FROM endpoints WHERE id = ?1")?
+        .query_row([id], row::endpoint_digest)?;
+    connection
+        .prepare_cached("UPDATE endpoints SET digest = ?2 WHERE id = ?1")?
+        .execute(params![id, digest])?;
+    Ok(())
 }

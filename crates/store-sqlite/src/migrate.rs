@@ -7,7 +7,7 @@
 use rusqlite::{Connection, TransactionBehavior};
 use store::vault::Vault;
 
-use crate::upgrade::{ask_for_a_rewrite, seal_all};
+use crate::upgrade::{ask_for_a_rewrite, digest_endpoints, seal_all};
 
 /// From one version of the schema to the next.
 #[derive(Clone, Copy)]
@@ -43,7 +43,11 @@ pub(crate) const MIGRATIONS: &[Step] = &[
         carry: Some(ask_for_a_rewrite),
         sql_after: "",
     },
-    Step::of(include_str!("../migrations/0004_fresh.sql")),
+    Step {
+        sql: include_str!("../migrations/0004_fresh.sql"),
+        carry: Some(digest_endpoints),
+        sql_after: "",
+    },
 ];
 
 /// The first version in which what is secret is sealed.

@@ -25,6 +25,7 @@ use domain::target_url::TargetUrl;
 use domain::time::Timestamp;
 use rusqlite::Row;
 use rusqlite::types::{FromSql, ValueRef};
+use sha2::{Digest as _, Sha256};
 use store::catalogue::KeyRecord;
 use store::vault::Vault;
 
@@ -196,6 +197,54 @@ pub(crate) fn key(row: &Row<'_>) -> Result<KeyRecord> {
     })
 }
 
+/// What of an endpoint's row stands in the clear. What is sealed tells by itself when it was altered.
+pub(crate) const ENDPOINT_CLEAR: [&str; 18] = [
+    "id",
+    "account",
+    "contract",
+    "url",
+    "previous_signs_until",
+    "disabled_reason",
+    "event_types",
+    "entity_id",
+    "description",
+    "max_in_flight",
+    "retry_schedule_ms",
+    "created_at",
+    "updated_at",
+    "filter",
+    "delivery_order",
+    "rate",
+    "timeout_s",
+    "metadata",
+];
+
+/// SHA-256 over [`ENDPOINT_CLEAR`], each with its type and length.
+pub(crate) fn endpoint_digest(row: &Row<'_>) -> rusqlite::Result<[u8; 32]> {
+    let mut hash = Sha256::new();
+    for column in ENDPOINT_CLEAR {
+        let number: [u8; 8];
+        let (kind, bytes): (u8, &[u8]) = match row.get_ref(column)? {
+            ValueRef::Null => (0, &[]),
+            ValueRef::Integer(value) => {
+                number = value.to_be_bytes();
+                (1, &number)
+            }
+            ValueRef::Real(value) => {
+                number = value.to_be_bytes();
+                (2, &number)
+            }
+            ValueRef::Text(text) => (3, text),
+            ValueRef::Blob(blob) => (4, blob),
+        };
+        hash.update([kind]);
+        hash.update((bytes.len() as u64).to_be_bytes());
+        hash.update(bytes);
+    }
+    Ok(hash.finalize().into())
+}
+
+/// Reads an endpoint; nothing of a row that was altered.
 pub(crate) fn endpoint(row: &Row<'_>, vault: &Vault) -> Result<Endpoint> {
     let fields = Fields::new("endpoints", row);
     let id = fields.id("id", EndpointId::from_bytes)?;
@@ -207,7 +256,7 @@ pub(crate) fn endpoint(row: &Row<'_>, vault: &Vault) -> Result<Endpoint> {
         |binding: Binding, sealed: &[u8]| SigningSecret::parse(&opened(binding, sealed)?).ok();
     let previous_secret = fields
         .decode_if_any("previous_secret", |it| secret(Binding::PreviousSecret(account, id), it))?;
-    Ok(Endpoint {
+    let endpoint = Endpoint {
         id,
         account,
         contract: fields.parse("contract", Contract::from_name)?,
@@ -252,7 +301,11 @@ pub(crate) fn endpoint(row: &Row<'_>, vault: &Vault) -> Result<Endpoint> {
         })?,
         created_at: fields.instant("created_at")?,
         updated_at: fields.instant("updated_at")?,
-    })
+    };
+    // Last, since what cannot be read names its column.
+    let digest = endpoint_digest(row)?;
+    fields.decode("digest", |kept| (kept == digest).then_some(()))?;
+    Ok(endpoint)
 }
 
 fn parse_event_types(text: &str) -> Option<Vec<EventPattern>> {

@@ -1,5 +1,6 @@
 //! What a disk made of the files while nobody had them open.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
@@ -7,11 +8,13 @@ use domain::delivery::{DeliveryState, EndReason};
 use domain::id::DeliveryId;
 use domain::testing::TEST_START;
 use store::StoreError;
+use store::catalogue::Catalogue as _;
 use store::history::History as _;
 use store::queue::{LaneRoom, Queue as _};
 use tempfile::TempDir;
 
 use super::{Scene, a_vault, body};
+use crate::row::ENDPOINT_CLEAR;
 use crate::{BackupError, OpenError, SqliteStore, back_up, holds_sealed};
 
 const FRAME: usize = 24 + 4_096;
@@ -248,6 +251,47 @@ async fn a_delivery_that_names_another_event_is_set_aside_and_sends_nothing() {
     assert_eq!(claimed, [2, 3].map(DeliveryId::from_u128));
     let aside = scene.store.read_delivery(DeliveryId::from_u128(1)).await.unwrap().unwrap();
     assert_eq!(aside.state, DeliveryState::Exhausted(EndReason::SetAside));
+}
+
+#[tokio::test]
+async fn an_endpoint_whose_row_was_altered_in_the_clear_is_not_read() {
+    for alteration in [
+        "url = 'https://hooks.customer.con/a'",
+        "contract = 'jogg_v2'",
+        "disabled_reason = 'gone'",
+        "event_types = 'video.deleted'",
+        "entity_id = 'video_2'",
+        "rate = 7",
+        "timeout_s = 7",
+        "updated_at = updated_at + 1",
+        "digest = NULL",
+    ] {
+        let scene = Scene::open().await;
+        let account = scene.account.id;
+        assert!(scene.store.read_roster(account).await.unwrap().is_some());
+        let altered = format!("UPDATE endpoints SET {alteration}");
+        scene.write(move |ledger| ledger.execute(&altered, [])).await.unwrap();
+        let read = scene.store.read_roster(account).await;
+        assert!(read.unwrap_err().to_string().contains("endpoints."), "{alteration}");
+    }
+}
+
+#[tokio::test]
+async fn what_of_an_endpoint_is_not_sealed_is_in_its_digest() {
+    let scene = Scene::open().await;
+    let columns = scene
+        .store
+        .read(|connection| {
+            let mut statement =
+                connection.prepare("SELECT name FROM pragma_table_info('endpoints')")?;
+            let names = statement.query_map([], |row| row.get(0))?;
+            Ok(names.collect::<rusqlite::Result<BTreeSet<String>>>()?)
+        })
+        .await
+        .unwrap();
+    let sealed = ["secret", "previous_secret", "headers", "client_identity", "client_credentials"];
+    let known = ENDPOINT_CLEAR.into_iter().chain(sealed).chain(["digest"]);
+    assert_eq!(columns, known.map(str::to_owned).collect());
 }
 
 #[tokio::test]
